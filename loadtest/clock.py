@@ -1,0 +1,109 @@
+"""The only reader of clocks.
+
+Three scales. *Monotonic* (CLOCK_MONOTONIC, shared by all processes of one machine) times everything. *Wall*
+(CLOCK_REALTIME) is what kernel receive timestamps and snapshots carry. *Master* is the master's monotonic
+clock: every worker measures its offset to it, so that rows of several machines line up without trusting
+anybody's wall clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+DRIFT_PPM_MAX = 50  # an ordinary crystal is off by 15 to 50 ppm; method.md section 12
+EXCHANGES_KEPT = 8  # NTP's clock filter keeps the fastest of the last eight
+
+
+def mono_ns() -> int:
+    """Nanoseconds of CLOCK_MONOTONIC: for every instant and duration."""
+    return time.monotonic_ns()
+
+
+def wall_ns() -> int:
+    """Unix time in nanoseconds: only for joining with what others say and for showing dates."""
+    return time.time_ns()
+
+
+def cpu_ns() -> int:
+    """CPU time of this process, user and system, in nanoseconds."""
+    return time.process_time_ns()
+
+
+class WallOffset(NamedTuple):
+    """Wall minus monotonic, true within `bound_ns` at the instant `at_ns` (monotonic)."""
+
+    offset_ns: int
+    bound_ns: int
+    at_ns: int
+
+
+def measure_wall_offset(tries: int = 20) -> WallOffset:
+    """Read the wall clock between two monotonic reads and keep the closest pair of `tries`.
+
+    The wall read happened somewhere between the two, so half their distance bounds the error.
+    """
+    best = WallOffset(0, 1 << 62, 0)
+    for _ in range(tries):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        bound = (after - before + 1) // 2
+        if bound < best.bound_ns:
+            best = WallOffset(wall - (before + after) // 2, bound, after)
+    return best
+
+
+class MasterOffset(NamedTuple):
+    """Add `offset_ns` to this machine's monotonic clock to get the master's, within `bound_ns`."""
+
+    offset_ns: int
+    bound_ns: int
+
+
+class OffsetFilter:
+    """Offset of the master's monotonic clock, from four-timestamp exchanges.
+
+    theta = ((t2 - t1) + (t3 - t4)) / 2 and delta = (t4 - t1) - (t3 - t2); the true offset is within delta / 2 of
+    theta (Cristian 1989). Of the last eight exchanges the one with the least delta is used, and its bound grows
+    with its age by the drift two crystals may have.
+    """
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[int, int, int]] = deque(maxlen=EXCHANGES_KEPT)
+
+    def add(self, t1_ns: int, t2_ns: int, t3_ns: int, t4_ns: int) -> None:
+        """t1 sent and t4 received by us, t2 received and t3 sent by the master."""
+        delta = (t4_ns - t1_ns) - (t3_ns - t2_ns)
+        if delta < 0:
+            raise ValueError(f"clock exchange runs backwards: delta {delta} ns")
+        self._samples.append((delta, ((t2_ns - t1_ns) + (t3_ns - t4_ns)) // 2, t4_ns))
+
+    def best(self, now_ns: int) -> MasterOffset | None:
+        """The offset to use now, or None before the first exchange."""
+        if not self._samples:
+            return None
+
+        def bound(sample: tuple[int, int, int]) -> int:
+            delta, _, at_ns = sample
+            return (delta + 1) // 2 + (now_ns - at_ns) * DRIFT_PPM_MAX // 1_000_000
+
+        chosen = min(self._samples, key=bound)
+        return MasterOffset(chosen[1], bound(chosen))
+
+
+class Deadline:
+    """An instant after which waiting is over. `now` is injectable so that tests need not sleep."""
+
+    def __init__(self, seconds: float, now: Callable[[], int] = mono_ns) -> None:
+        self._now = now
+        self._end_ns = now() + int(seconds * 1e9)
+
+    def left_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, (self._end_ns - self._now()) / 1e9)
+
+    def over(self) -> bool:
+        return self._now() >= self._end_ns

@@ -1,0 +1,106 @@
+"""The rules that make a run unfit: it could not measure, so its headline is withheld.
+
+Pure: figures in, reasons out. The same rules serve the live view and the report. Bounds are those of the
+method (Tene; MLPerf; Locust's own CPU alarm); each reason carries its figure and its bound.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SEND_LAG_MS_P99_MAX = 50.0
+SEND_LAG_SHARE_OF_TTFT_MAX = 0.05
+DROPPED_SHARE_MAX = 0.001
+WORKER_CPU_SHARE_MAX = 0.90
+LOOP_OVERSHOOT_MS_P99_MAX = 20.0
+RECEIVE_ERROR_MS_P99_MAX = 20.0
+CLOCK_BOUND_MS_MAX = 50.0
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rules look at. None means "not measured", which is a reason of its own where it matters."""
+
+    planned_turns: int
+    stored_turns: int  # sum over outcomes
+    lost_turns: int
+    dropped_turns: int
+    first_turns: int
+    workers_expected: int
+    workers_lost: int
+    rows_overflowed: int  # rows the recorder could not keep
+    send_lag_ms_p99: float | None
+    ttft_ms_p50: float | None
+    receive_error_ms_p99: float | None
+    loop_overshoot_ms_p99: float | None  # worst worker
+    worker_cpu_share_max: float | None  # worst worker, highest 3 s average
+    clock_bound_ms_max: float | None
+    measured_requests: int
+    dropped_share_max: float = DROPPED_SHARE_MAX  # a profile about overload may allow more
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One rule that was broken: `text` says it with figure and bound, ready to print."""
+
+    rule: str
+    figure: float
+    bound: float
+    text: str
+
+
+def unfit_reasons(figures: Figures) -> list[Reason]:
+    """Every broken rule, in a fixed order; an empty list means the run is fit."""
+    return [reason for reason in [*_account(figures), *_timing(figures)] if reason is not None]
+
+
+def _account(f: Figures) -> list[Reason | None]:
+    dropped_share = f.dropped_turns / f.first_turns if f.first_turns else 0.0
+    return [
+        _above(f.planned_turns - f.stored_turns, 0, "account", "{} planned turns have no row")
+        if f.planned_turns >= f.stored_turns
+        else _above(f.stored_turns - f.planned_turns, 0, "account", "{} rows belong to no planned turn"),
+        _above(f.lost_turns, 0, "lost", "{} turns were lost with a worker"),
+        _above(f.workers_lost, 0, "workers", "{} of " + str(f.workers_expected) + " workers were lost"),
+        _above(f.rows_overflowed, 0, "recorder", "{} rows did not fit into the recorder's queue"),
+        _above(
+            100 * dropped_share,
+            100 * f.dropped_share_max,
+            "dropped",
+            "{:.2f} % of arrivals were dropped (at most {:.2f} %)",
+        ),
+        Reason("empty", 0, 1, "no request was measured: nothing was offered after the warm-up")
+        if f.measured_requests == 0
+        else None,
+    ]
+
+
+def _timing(f: Figures) -> list[Reason | None]:
+    lag_max = max(SEND_LAG_MS_P99_MAX, SEND_LAG_SHARE_OF_TTFT_MAX * (f.ttft_ms_p50 or 0.0))
+    cpu = None if f.worker_cpu_share_max is None else 100 * f.worker_cpu_share_max
+    return [
+        _above(f.send_lag_ms_p99, lag_max, "send_lag", "requests left {:.1f} ms late at p99 (at most {:.1f} ms)"),
+        _above(
+            f.receive_error_ms_p99,
+            RECEIVE_ERROR_MS_P99_MAX,
+            "receive_error",
+            "first content is known to {:.1f} ms at p99 (at most {:.1f} ms)",
+        ),
+        _above(
+            f.loop_overshoot_ms_p99,
+            LOOP_OVERSHOOT_MS_P99_MAX,
+            "loop",
+            "the busiest worker's loop ran {:.1f} ms late at p99 (at most {:.1f} ms)",
+        ),
+        _above(cpu, 100 * WORKER_CPU_SHARE_MAX, "cpu", "a worker used {:.0f} % of its core (at most {:.0f} %)"),
+        _above(
+            f.clock_bound_ms_max,
+            CLOCK_BOUND_MS_MAX,
+            "clock",
+            "a worker's clock is known to {:.1f} ms only (at most {:.1f} ms)",
+        ),
+    ]
+
+
+def _above(figure: float | None, bound: float, rule: str, text: str) -> Reason | None:
+    if figure is None or figure <= bound:
+        return None
+    return Reason(rule, figure, bound, text.format(figure, bound))

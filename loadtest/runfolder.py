@@ -1,0 +1,198 @@
+"""The run folder: where a run's facts meet the analysis. Plain Parquet and JSON that anything can read.
+
+    runs/<run_id>/
+      manifest.json            what was asked for, by whom, on which clocks, and the ledger
+      requests/*.parquet       one row per planned turn           (RequestRecord)
+      tasks/*.parquet          look-ups of tasks                  (TaskRecord)
+      snapshots/*.parquet      what was said of nodes             (NodeSnapshot)
+      router/*.parquet         router status samples              (RouterSample)
+      bodies/<outcome>/*.bin   raw bytes of failed answers
+      spool/                   rows not yet acknowledged; empty after a good end
+      joined/*.parquet, summary.json, summary.md, report.html
+
+Files appear whole or not at all: they are written under a dotted name, flushed to disk, then renamed. Every
+Parquet file carries the schema version; a reader that does not know it says so in one line.
+pyarrow is imported inside functions: load processes import this module and must not import pyarrow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loadtest.records import (
+    SCHEMA_VERSION,
+    NodeSnapshot,
+    RequestRecord,
+    RouterSample,
+    TaskRecord,
+    TruthRecord,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "requests": RequestRecord,
+    "tasks": TaskRecord,
+    "snapshots": NodeSnapshot,
+    "router": RouterSample,
+}
+_VERSION_KEY = b"loadtest_schema"
+
+
+class RunFolderError(Exception):
+    """A run folder cannot be read or written; the text is one line for the user: what, where, what to do."""
+
+
+def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:
+    """The Parquet schema of a record type, from its annotations: one source for both."""
+    import pyarrow as pa
+
+    scalars = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    fields = []
+    for name, hint in typing.get_type_hints(record).items():
+        nullable = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        inner = next(a for a in typing.get_args(hint) if a is not type(None)) if nullable else hint
+        is_list = typing.get_origin(inner) is tuple
+        kind = pa.list_(scalars[typing.get_args(inner)[0]]) if is_list else scalars[inner]
+        fields.append(pa.field(name, kind, nullable=nullable))
+    return pa.schema(fields, metadata={_VERSION_KEY: f"{record.__name__}/{SCHEMA_VERSION}".encode()})
+
+
+def write_part(path: Path, records: Sequence[msgspec.Struct], record: type[msgspec.Struct]) -> None:
+    """Write one Parquet file of `records`, all of type `record`, so that it appears whole or not at all."""
+    import pyarrow as pa
+
+    schema = arrow_schema(record)
+    columns = {name: [getattr(r, name) for r in records] for name in schema.names}
+    write_table(path, pa.table(columns, schema=schema))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write an Arrow table as one Parquet file that appears whole or not at all (zstd)."""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(table, partial, compression="zstd")
+    _publish(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    _publish(partial, path)
+
+
+def _publish(partial: Path, path: Path) -> None:
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(path)
+
+
+def read_part(path: Path, record: type[msgspec.Struct], columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file of a record type; RunFolderError on a damaged file or another schema version."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    expected = f"{record.__name__}/{SCHEMA_VERSION}"
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunFolderError(
+            f"{path}: not a readable Parquet file ({_first_line(error)}); delete it or restore it"
+        ) from None
+    with file:
+        found = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode("utf-8", "replace")
+        if found != expected:
+            raise RunFolderError(
+                f"{path}: schema {found}, this version reads {expected}; use the loadtest version that wrote it"
+            )
+        try:
+            return file.read(columns=columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RunFolderError(f"{path}: damaged ({_first_line(error)}); delete it or restore it") from None
+
+
+def read_table(run: Path, table: str, columns: list[str] | None = None) -> pa.Table:
+    """All rows of one table of a run folder, in file order; an empty table when there are no files."""
+    import pyarrow as pa
+
+    record = TABLES[table]
+    parts = [read_part(path, record, columns) for path in part_paths(run, table)]
+    if not parts:
+        empty = arrow_schema(record).empty_table()
+        return empty.select(columns) if columns is not None else empty
+    return pa.concat_tables(parts)
+
+
+def part_paths(run: Path, table: str) -> list[Path]:
+    """The finished Parquet files of one table, in name order."""
+    return sorted((run / table).glob("[!.]*.parquet"))
+
+
+def read_truth(path: Path) -> pa.Table:
+    """A simulator's truth log: one Parquet file, or a folder of them."""
+    import pyarrow as pa
+
+    paths = sorted(path.glob("[!.]*.parquet")) if path.is_dir() else [path]
+    if not paths:
+        raise RunFolderError(f"{path}: no truth log here; start the simulator with --truth FILE")
+    return pa.concat_tables([read_part(p, TruthRecord) for p in paths])
+
+
+def write_manifest(run: Path, manifest: dict[str, Any]) -> None:
+    write_text(run / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def update_manifest(run: Path, **changes: Any) -> dict[str, Any]:
+    """Change top-level keys of the manifest and return it. Writers take turns: plugin, then join, then report."""
+    manifest = {**read_manifest(run), **changes}
+    write_manifest(run, manifest)
+    return manifest
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder; RunFolderError when it is missing, damaged or of another version."""
+    path = run / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{run}: not a run folder (no {MANIFEST}); give the folder of one run") from None
+    except (ValueError, OSError) as error:
+        raise RunFolderError(f"{path}: unreadable ({_first_line(error)}); restore it or run again") from None
+    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+        version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        raise RunFolderError(
+            f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}; use the loadtest version that wrote it"
+        )
+    return manifest
+
+
+def require_finished(run: Path) -> dict[str, Any]:
+    """The manifest of a run whose rows are all stored; RunFolderError for one that is half written."""
+    manifest = read_manifest(run)
+    if manifest.get("state") not in ("recorded", "joined", "reported"):
+        raise RunFolderError(
+            f"{run}: the run did not end (state {manifest.get('state')!r}); rows so far are in requests/ and spool/, "
+            f"`loadtest join --partial` uses them"
+        )
+    return manifest
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
