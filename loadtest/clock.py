@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-DRIFT_PPM_MAX = 50  # an ordinary crystal is off by 15 to 50 ppm; method.md section 12
+DRIFT_PPM_MAX = 50  # an ordinary crystal is off by 15 to 50 ppm
 EXCHANGES_KEPT = 8  # NTP's clock filter keeps the fastest of the last eight
 
 
@@ -79,7 +79,8 @@ class OffsetFilter:
         delta = (t4_ns - t1_ns) - (t3_ns - t2_ns)
         if delta < 0:
             raise ValueError(f"clock exchange runs backwards: delta {delta} ns")
-        self._samples.append((delta, ((t2_ns - t1_ns) + (t3_ns - t4_ns)) // 2, t4_ns))
+        # Ageing counts from t1: the clocks drift during the exchange too.
+        self._samples.append((delta, ((t2_ns - t1_ns) + (t3_ns - t4_ns)) // 2, t1_ns))
 
     def best(self, now_ns: int) -> MasterOffset | None:
         """The offset to use now, or None before the first exchange."""
@@ -87,8 +88,8 @@ class OffsetFilter:
             return None
 
         def bound(sample: tuple[int, int, int]) -> int:
-            delta, _, at_ns = sample
-            return (delta + 1) // 2 + (now_ns - at_ns) * DRIFT_PPM_MAX // 1_000_000
+            delta, _, since_ns = sample
+            return (delta + 1) // 2 - (since_ns - now_ns) * DRIFT_PPM_MAX // 1_000_000  # both rounded up
 
         chosen = min(self._samples, key=bound)
         return MasterOffset(chosen[1], bound(chosen))

@@ -90,7 +90,7 @@ def _timing(f: Figures) -> list[Reason | None]:
             "loop",
             "the busiest worker's loop ran {:.1f} ms late at p99 (at most {:.1f} ms)",
         ),
-        _above(cpu, 100 * WORKER_CPU_SHARE_MAX, "cpu", "a worker used {:.0f} % of its core (at most {:.0f} %)"),
+        _above(cpu, 100 * WORKER_CPU_SHARE_MAX, "cpu", "a worker used {:.1f} % of its core (at most {:.1f} %)"),
         _above(
             f.clock_bound_ms_max,
             CLOCK_BOUND_MS_MAX,

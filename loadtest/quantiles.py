@@ -52,7 +52,7 @@ class LogHistogram:
         total = self.total()
         if not total:
             return None
-        rank = max(1, math.ceil(q * total))
+        rank = _rank(total, q)
         seen = 0
         for key in sorted(self.counts):
             seen += self.counts[key]
@@ -65,7 +65,15 @@ def nearest_rank(ordered: Sequence[float], q: float) -> float:
     """Exact quantile of sorted values by nearest rank (type 1), our convention everywhere."""
     if not ordered:
         raise ValueError("no values")
-    return ordered[max(1, math.ceil(q * len(ordered))) - 1]
+    return ordered[_rank(len(ordered), q) - 1]
+
+
+def _rank(n: int, q: float) -> int:
+    """Nearest rank, 1 to n: the smallest integer not below q * n.
+
+    0.55 * 100 is 55.00000000000001 in floating point; without the factor it would be rank 56.
+    """
+    return max(1, math.ceil(q * n * (1 - 1e-12)))
 
 
 def rank_interval(n: int, q: float, confidence: float = 0.95) -> tuple[int, int] | None:

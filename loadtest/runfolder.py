@@ -83,7 +83,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd")
+    pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
     _publish(partial, path)
 
 
@@ -110,21 +110,27 @@ def read_part(path: Path, record: type[msgspec.Struct], columns: list[str] | Non
     import pyarrow.parquet as pq
 
     expected = f"{record.__name__}/{SCHEMA_VERSION}"
+    # Flipped bytes surface as any Arrow error or as UnicodeDecodeError (a ValueError); without the page checksums
+    # every sixth flip would go unseen and change a figure.
+    unreadable = (pa.ArrowException, ValueError, OSError)
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except unreadable as error:
         raise RunFolderError(
             f"{path}: not a readable Parquet file ({_first_line(error)}); delete it or restore it"
         ) from None
     with file:
-        found = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode("utf-8", "replace")
-        if found != expected:
-            raise RunFolderError(
-                f"{path}: schema {found}, this version reads {expected}; use the loadtest version that wrote it"
-            )
         try:
+            schema = file.schema_arrow
+            found = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode("utf-8", "replace")
+            if found != expected:
+                raise RunFolderError(
+                    f"{path}: schema {found}, this version reads {expected}; use the loadtest version that wrote it"
+                )
+            if not schema.equals(arrow_schema(record)):
+                raise RunFolderError(f"{path}: damaged (not the columns of {expected}); delete it or restore it")
             return file.read(columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
+        except unreadable as error:
             raise RunFolderError(f"{path}: damaged ({_first_line(error)}); delete it or restore it") from None
 
 
@@ -178,7 +184,8 @@ def read_manifest(run: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         version = manifest.get("schema_version") if isinstance(manifest, dict) else None
         raise RunFolderError(
-            f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}; use the loadtest version that wrote it"
+            f"{path}: schema version {version}, this version reads {SCHEMA_VERSION}; "
+            "use the loadtest version that wrote it"
         )
     return manifest
 
