@@ -1,0 +1,238 @@
+"""The page: one HTML file that needs no network, drawn from a summary.
+
+Autoescape is on for everything but our own style sheet and pictures: names of nodes and texts of errors come from
+strangers. A content security policy in the page forbids scripts and every request, should an escape ever be missed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from loadtest.records import NOT_SENT, Outcome
+from loadtest.report import pictures, tables, wording
+from loadtest.report.wording import METRICS, Summary
+
+_HERE = Path(__file__).parent
+_OURS = frozenset({Outcome.LOST, Outcome.CANCELLED, Outcome.DROPPED})  # the harness's doing, not the network's
+PROFILE_LETTERS_MAX = 100_000
+
+
+class Tile(NamedTuple):
+    """One headline figure."""
+
+    name: str
+    text: str
+    unit: str
+    value: float
+    small: str
+
+
+class Drawn(NamedTuple):
+    title: str
+    caption: str
+    svg: Markup
+
+
+def render_html(summary: Summary, profile_text: str = "") -> str:
+    """The whole page. `profile_text` is the TOML the run was made from, for the appendix."""
+    page = _environment().get_template("template.html")
+    fit = wording.is_fit(summary)
+    return page.render(
+        title=f"{wording.fit_word(summary)}, {wording.result_word(summary)}: {part(summary, 'run').get('id', 'run')}",
+        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        mark=Markup("") if fit else Markup(' <span class="mark">from an unfit run</span>'),
+        run={"id": "", "command": "", "profile": "", **part(summary, "run")},
+        first_line=wording.first_line(summary),
+        facts=_facts(summary),
+        **_verdict(summary),
+        headline=_headline(summary) if fit else [],
+        withheld=not fit,
+        **_account(summary),
+        pictures=_pictures(summary),
+        tables=_tables(summary),
+        absent=_absent(summary),
+        limits=[str(text) for text in wording.listed(summary, "limits")],
+        versions=sorted(part(summary, "run", "versions").items()),
+        profile_text=profile_text[:PROFILE_LETTERS_MAX],
+        words=_words(),
+    )
+
+
+part = wording.part
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["exact"] = lambda value: format(value, ".15g")
+    return environment
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    run = part(summary, "run")
+    targets = [
+        f"{t.get('name')}: {t.get('url')} ({', '.join(filter(None, (t.get('route'), t.get('model'), _stream(t))))})"
+        for t in wording.listed(run, "targets")
+        if isinstance(t, dict)
+    ]
+    offered = f"{wording.decimal(run.get('offered_s'), 0)} s, of which {wording.decimal(run.get('warmup_s'), 0)} s warm-up"
+    facts = [
+        ("window", wording.window_text(run)),
+        ("offered for", offered),
+        ("profile", f"{run.get('profile', '')} {run.get('profile_hash', '')}"),
+        ("seed", str(run.get("seed", wording.ABSENT))),
+        ("workers", wording.count(run.get("workers"))),
+        ("members" if run.get("mode") == "closed" else "at most in flight", wording.count(run.get("users"))),
+        ("texts", f"{run.get('history', wording.ABSENT)} history, {run.get('encoding', wording.ABSENT)}"),
+        ("think time", f"× {wording.decimal(run.get('time_scale'))}"),
+    ]
+    return [*facts, ("target" if len(targets) < 2 else "targets", "\n".join(targets) or wording.ABSENT)]
+
+
+def _stream(target: Summary) -> str:
+    return "streamed" if target.get("stream") else "not streamed"
+
+
+def _verdict(summary: Summary) -> dict[str, Any]:
+    word, result = wording.fit_word(summary), wording.result_word(summary)
+    reasons = [str(r.get("text")) for r in wording.listed(summary, "fit", "reasons") if isinstance(r, dict)]
+    lag = part(summary, "harness", "send_lag_ms").get("p99")
+    bound = part(summary, "harness", "first_content_bound_ms").get("p99")
+    sentence = f"No rule was broken. At p99 requests left {wording.duration(lag)} late and the first content is known "
+    sentence += f"within {wording.duration(bound)}."
+    believed = word == "FIT"
+    return {
+        "fit_word": word,
+        "fit_class": "good" if believed else "warn",
+        "fit_sentence": sentence if believed else "No reason is stated.",
+        "reasons": reasons,
+        "result_word": result if believed or result == "NO RESULT" else f"{result}, not counted",
+        "result_class": {"PASS": "good", "FAIL": "bad"}.get(result, "") if believed else "",
+        "result_sentence": wording.result_sentence(summary),
+    }
+
+
+def _headline(summary: Summary) -> list[Tile]:
+    """The figures a reader quotes; only for a run that is fit."""
+    tiles = []
+    for metric, form in (("ttft_ms", "response"), ("tpot_ms", "service"), ("e2e_ms", "response")):
+        cell = part(summary, "latency", metric, form)
+        value = wording.figure(cell.get("p95"))
+        if value is not None:
+            number, unit = wording.duration(value).rsplit(" ", 1)
+            small = f"p50 {wording.duration(cell.get('p50'))}, n {wording.count(cell.get('n'))}"
+            tiles.append(Tile(f"{METRICS[metric][0]} p95, {form}", number, unit, value, small))
+    account, offered = part(summary, "account"), part(summary, "offered")
+    ok, planned = part(account, "outcomes").get("ok"), account.get("planned")
+    if ok is not None and planned:
+        text = wording.percent(ok / planned, 2).removesuffix(" %")
+        tiles.append(Tile("ok, of all planned turns", text, "%", ok / planned, f"{wording.count(ok)} of {wording.count(planned)}"))
+    peak = wording.figure(offered.get("peak_in_flight"))
+    if peak is not None:
+        small = f"{wording.count(offered.get('requests_sent'))} requests sent"
+        tiles.append(Tile("peak in flight", wording.count(peak), "", peak, small))
+    return tiles
+
+
+def _account(summary: Summary) -> dict[str, Any]:
+    account = part(summary, "account")
+    outcomes = wording.by_size(part(account, "outcomes"))
+    # What failed stands together, apart from what was never sent: the eye adds up neighbours.
+    order = {"ok": 0, "failed": 1, "ours": 2, "unsent": 3}
+    shares = [{"n": n, "tone": _tone(name), "label": f"{name.replace('_', ' ')}: {wording.count(n)}"} for name, n in outcomes]
+    note = f"{wording.count(account.get('measured'))} turns were due in the measured window and {wording.count(account.get('warmup'))} "
+    note += f"in the warm-up; {wording.count(account.get('first_turns'))} were first turns."
+    return {
+        "account_sentence": wording.account_sentence(summary),
+        "account_note": note if account else "",
+        "balanced": account.get("balanced") is not False,
+        "shares": sorted(shares, key=lambda s: order[s["tone"]]),
+    }
+
+
+def _tone(outcome: str) -> str:
+    if outcome == Outcome.OK:
+        return "ok"
+    return "ours" if outcome in _OURS else "unsent" if outcome in NOT_SENT else "failed"
+
+
+def _pictures(summary: Summary) -> list[Drawn]:
+    drawn = []
+    for key, draw in pictures.PICTURES.items():
+        svg = draw(summary)
+        if svg is not None:
+            title, caption = _CAPTIONS[key]
+            drawn.append(Drawn(title, f"{caption}{_caption_more(key, summary)}", Markup(svg)))
+    return drawn
+
+
+_CAPTIONS = {
+    "load": (
+        "Load offered and completed.",
+        "Grey is what the schedule asked for, blue what was sent. Where they part, the harness was late.",
+    ),
+    "time": ("Latency over time.", "Service time of requests by the second in which they were due."),
+    "ecdf": (
+        "Distributions.",
+        "Share of requests answered within a time, on a log axis. Where response lies right of service, requests waited in the "
+        "harness. A curve that ends below 100 % shows its failures.",
+    ),
+    "nodes": ("Node map.", "Each dot is a node; its area is the number of requests it served."),
+}
+
+
+def _caption_more(key: str, summary: Summary) -> str:
+    step = pictures.bin_s(summary)
+    if key == "load" and step > 1:
+        return f" Each point is the mean of {step} s."
+    if key == "time" and step > 1:
+        return f" Each point is the highest of {step} one-second figures."
+    if key == "nodes":
+        metric = pictures.map_metric(summary)
+        missing = sum(wording.figure(n.get(metric)) is None for n in wording.listed(summary, "nodes"))
+        return f" {wording.plural(missing, 'node')} without an answer cannot be drawn." if missing else ""
+    return ""
+
+
+def _tables(summary: Summary) -> dict[str, tables.Table]:
+    return {
+        "account": tables.account(summary),
+        "limits": tables.limits(summary),
+        "latency": tables.latency(summary),
+        "nodes": tables.nodes(summary),
+        "bands": tables.groups(summary, "bands", "Reputation bands", "reputation", "band"),
+        "personas": tables.groups(summary, "personas", "Personas", "persona"),
+        "targets": tables.groups(summary, "targets", "Targets", "target"),
+        "turns": tables.groups(summary, "turns", "Turns", "turn"),
+        "harness": tables.harness(summary),
+        "harness_facts": tables.harness_facts(summary),
+        "attribution": tables.attribution(summary),
+        "join": tables.join(summary),
+    }
+
+
+def _absent(summary: Summary) -> Sequence[str]:
+    """What a reader would look for and not find, each with its reason."""
+    sentences = []
+    if not part(summary, "latency", "ttft_ms", "service").get("n"):
+        sentences.append("TTFT is absent: no answer was streamed, or none brought text.")
+    if not wording.listed(summary, "nodes"):
+        sentences.append("There is no node table: no request was attributed to a node.")
+    return sentences
+
+
+def _words() -> list[tuple[str, str]]:
+    return [
+        ("service, response", "from the instant a request was sent; from the instant it was due. Response includes our own lateness."),
+        *((name, re.sub("^(.)", lambda m: m.group().upper(), meaning) + ".") for name, meaning in METRICS.values()),
+        ("fit, unfit", "whether the run could measure. Pass or fail says whether the network met the profile's limits."),
+        ("later turns", "are due at previous done + think time, so their response shows only our own delay."),
+        ("reputation", "share of successes a node had, as last observed before the request was sent."),
+    ]

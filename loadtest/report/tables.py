@@ -1,0 +1,263 @@
+"""The tables of a report, as data: page, Markdown and console draw the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from loadtest.report import wording
+from loadtest.report.wording import ABSENT, METRICS, PERCENTILES, Scale, Summary
+
+NODES_SHOWN_MAX = 150  # a page stays readable and below 2 MB; the rest is in summary.json
+
+Kind = Literal["text", "number", "hostile", "pass", "fail", "quiet"]
+
+
+class Cell(NamedTuple):
+    """What is printed, and for a number the exact value behind it. `hostile` text came from outside."""
+
+    text: str
+    value: float | None = None
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table. A row whose first cell is empty continues the row above it."""
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+def number(value: Any, text: str) -> Cell:
+    return Cell(text, wording.figure(value), "number")
+
+
+def quiet(text: str) -> Cell:
+    """A number that is read only when looked for, such as an interval."""
+    return Cell(text, None, "quiet")
+
+
+def account(summary: Summary) -> Table:
+    """Every planned turn by outcome, and their sum."""
+    total = part_of(summary, "account").get("planned")
+    outcomes = wording.by_size(wording.part(summary, "account", "outcomes"))
+    rows = [
+        (Cell(name.replace("_", " ")), number(n, wording.count(n)), number(None, _share(n, total)))
+        for name, n in outcomes
+    ]
+    stored = sum(n for _, n in outcomes)
+    rows.append((Cell("sum"), number(stored, wording.count(stored)), number(None, _share(stored, total))))
+    return _table("account", "Outcome of every planned turn", ("outcome", "turns", "of planned"), 1, rows)
+
+
+def limits(summary: Summary) -> Table:
+    """The SLO limits of the profile and what was observed."""
+    rows = []
+    for slo in _objects(summary, "result", "slos"):
+        metric, verdict = str(slo.get("metric")), str(slo.get("verdict"))
+        sign = "≥" if slo.get("kind") == "min" else "≤"
+        kind: Kind = "pass" if verdict == "pass" else "fail" if verdict == "fail" else "text"
+        rows.append(
+            (
+                Cell(metric),
+                number(slo.get("limit"), f"{sign} {wording.slo_figure(metric, slo.get('limit'))}"),
+                number(slo.get("observed"), wording.slo_figure(metric, slo.get("observed"))),
+                number(slo.get("n"), wording.count(slo.get("n"))),
+                Cell(verdict, None, kind),
+            )
+        )
+    columns = ("limit", "asked for", "observed", "n", "verdict")
+    return Table("limits", "Limits of the profile", columns, (False, True, True, True, False), tuple(rows))
+
+
+def latency(summary: Summary) -> Table:
+    """Percentiles with their intervals and n; service and response stand side by side."""
+    rows: list[tuple[Cell, ...]] = []
+    for metric, (name, _) in METRICS.items():
+        cells = wording.part(summary, "latency", metric)
+        service, response = wording.part(cells, "service"), wording.part(cells, "response")
+        if service or response:
+            rows.extend(_metric_rows(name, service, response))
+    columns = ("metric", "", "service", "95 % interval", "n", "response", "95 % interval", "n")
+    note = "Service counts from the instant the request was sent, response from the instant it was due. "
+    note += "A request that failed counts as slower than every answer, so a percentile among failures has no value. "
+    note += "TPOT and ITL lie between two instants of one answer: for them there is no response form."
+    return Table("latency", "Latency", columns, (False, False, *[True] * 6), tuple(rows), note)
+
+
+def _metric_rows(name: str, service: Summary, response: Summary) -> list[tuple[Cell, ...]]:
+    scale = wording.scale_of(cell.get(p) for cell in (service, response) for p in (*PERCENTILES, "max"))
+    rows = []
+    for place, percentile in enumerate((*PERCENTILES, "max")):
+        label = Cell(f"{name}, {scale.unit}" if place == 0 else "")
+        rows.append(
+            (
+                label,
+                Cell(percentile),
+                *_quantile_cells(service, percentile, scale),
+                *_quantile_cells(response, percentile, scale),
+            )
+        )
+    return rows
+
+
+def _quantile_cells(cell: Summary, percentile: str, scale: Scale) -> tuple[Cell, Cell, Cell]:
+    value = number(cell.get(percentile), wording.quantile(cell, percentile, scale))
+    if percentile == "max":  # the largest of n has no interval without assuming a distribution
+        censored = cell.get("censored")
+        return value, quiet(""), quiet(f"{wording.count(censored)} failed" if censored else "")
+    return value, quiet(wording.interval(cell, percentile, scale)), number(cell.get("n"), wording.count(cell.get("n")))
+
+
+def nodes(summary: Summary) -> Table:
+    """One row per node, most requests first."""
+    found = sorted(_objects(summary, "nodes"), key=lambda n: (-(n.get("requests") or 0), str(n.get("node"))))
+    shown = found[:NODES_SHOWN_MAX]
+    columns = _cell_columns(shown, [("node", lambda n: Cell(str(n.get("node")), None, "hostile"))], node=True)
+    note = "Only nodes a request was attributed to. Reputation is what was known before each request was sent. "
+    if any(n.get("n_too_small") for n in shown):
+        note += "* too few requests to compare this node with another. "
+    if len(found) > len(shown):
+        note += f"The {NODES_SHOWN_MAX} busiest of {wording.count(len(found))} nodes; all are in summary.json."
+    return _from_columns("nodes", "Nodes", columns, shown, note.strip())
+
+
+def groups(summary: Summary, key: str, title: str, label: str, name: str = "name") -> Table:
+    """Bands, personas, targets or turns: the same cells for each group."""
+    found = _objects(summary, key)
+    first: list[tuple[str, Callable[[Summary], Cell]]] = [(label, lambda g: Cell(str(g.get(name)), None, "hostile"))]
+    if key == "bands":
+        first.append(("nodes", lambda g: number(g.get("nodes"), wording.count(g.get("nodes")))))
+    return _from_columns(key, title, _cell_columns(found, first, node=False), found, "")
+
+
+def _cell_columns(
+    found: Sequence[Summary], first: list[tuple[str, Callable[[Summary], Cell]]], *, node: bool
+) -> list[tuple[str, Callable[[Summary], Cell]]]:
+    columns = [*first, ("requests", lambda g: number(g.get("requests"), _requests_text(g)))]
+    if node:
+        columns.append(("ok", lambda g: number(g.get("ok"), wording.count(g.get("ok")))))
+        columns.append(("failed", lambda g: number(g.get("failed"), wording.count(g.get("failed")))))
+    elif any("ok_share" in g for g in found):
+        columns.append(("ok", lambda g: number(g.get("ok_share"), wording.percent(g.get("ok_share")))))
+    for metric, (name, _) in METRICS.items():
+        keys = [f"{metric}_{p}" for p in PERCENTILES if any(f"{metric}_{p}" in g for g in found)]
+        scale = wording.scale_of(g.get(k) for g in found for k in keys)
+        columns += [(f"{name} {k[-3:]}, {scale.unit}", _milliseconds(k, scale)) for k in keys]
+    if node:
+        columns.append(("tokens/s p50", lambda g: _decimal(g, "tokens_per_s_p50", 1)))
+        columns.append(("reputation", lambda g: _decimal(g, "reputation", 3)))
+        columns.append(("user-task reputation", lambda g: _decimal(g, "reputation_session", 3)))
+    return columns
+
+
+def harness(summary: Summary) -> Table:
+    """The harness's own error: how far the figures above can be believed."""
+    cells = wording.part(summary, "harness")
+    rows = []
+    for label, key in wording.HARNESS:
+        spread = wording.part(cells, key)
+        scale = wording.scale_of(spread.get(k) for k in ("p50", "p99", "max"))
+        values = (number(spread.get(k), scale.text(spread.get(k))) for k in ("p50", "p99", "max"))
+        rows.append((Cell(f"{label}, {scale.unit}"), *values))
+    columns = ("the harness's own error", "p50", "p99", "max")
+    return Table("harness", "", columns, (False, True, True, True), tuple(rows))
+
+
+def harness_facts(summary: Summary) -> Table:
+    cells = wording.part(summary, "harness")
+    rows = [
+        ("A worker's loop ran late by, p99 of the worst", wording.duration(cells.get("loop_overshoot_ms_p99"))),
+        ("Highest share of a core a worker used", wording.percent(cells.get("cpu_share_max"))),
+        ("Clocks of the workers are known within", wording.duration(cells.get("clock_bound_ms_max"))),
+        ("Reads stamped by the kernel", wording.percent(cells.get("kernel_share"))),
+        ("Chunks that shared their read with an earlier one", wording.percent(cells.get("coalesced_share"))),
+    ]
+    return _facts("harness-facts", "", rows)
+
+
+def attribution(summary: Summary) -> Table:
+    """Whom the requests could be attributed to, and how."""
+    cells = wording.part(summary, "attribution")
+    total = cells.get("requests")
+    rows = [
+        ("Requests", wording.count(total)),
+        ("Tasks looked up", wording.percent(cells.get("lookup_share"))),
+        ("Attributed to a node", _with_share(cells.get("attributed"), total)),
+        *((f"  by {name}", wording.count(n)) for name, n in _sorted(cells, "by_source")),
+        ("Unattributed", _with_share(cells.get("unattributed"), total)),
+        *((f"  {name}", wording.count(n)) for name, n in _sorted(cells, "unattributed_reasons")),
+    ]
+    return _facts("attribution", "Attribution", rows)
+
+
+def join(summary: Summary) -> Table:
+    """How many rows met a snapshot, and how old it was."""
+    cells = wording.part(summary, "join")
+    age = wording.part(cells, "snapshot_age_s")
+    rows = [
+        ("Rows to join", wording.count(cells.get("rows"))),
+        ("With a snapshot from before they were sent", _with_share(cells.get("with_snapshot"), cells.get("rows"))),
+        *((f"  without: {name}", wording.count(n)) for name, n in _sorted(cells, "without")),
+        ("Age of the snapshot, s: p50", wording.decimal(age.get("p50"), 1)),
+        ("  p95", wording.decimal(age.get("p95"), 1)),
+        ("  max", wording.decimal(age.get("max"), 1)),
+        ("Oldest snapshot that is used, s", wording.decimal(cells.get("tolerance_s"), 0)),
+    ]
+    return _facts("join", "Join with reputation", rows)
+
+
+def part_of(summary: Summary, key: str) -> Summary:
+    return wording.part(summary, key)
+
+
+def _facts(key: str, title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    cells = tuple((Cell(label, None, "hostile"), Cell(text, None, "number")) for label, text in rows)
+    return Table(key, title, ("", ""), (False, True), cells)
+
+
+def _table(key: str, title: str, columns: tuple[str, ...], labels: int, rows: Sequence[tuple[Cell, ...]]) -> Table:
+    numeric = tuple(place >= labels for place in range(len(columns)))
+    return Table(key, title, columns, numeric, tuple(rows))
+
+
+def _from_columns(
+    key: str, title: str, columns: list[tuple[str, Callable[[Summary], Cell]]], found: Sequence[Summary], note: str
+) -> Table:
+    rows = [tuple(cell(row) for _, cell in columns) for row in found]
+    table = _table(key, title, tuple(name for name, _ in columns), 1, rows)
+    return Table(key, title, table.columns, table.numeric, table.rows, note)
+
+
+def _milliseconds(key: str, scale: Scale) -> Callable[[Summary], Cell]:
+    return lambda group: number(group.get(key), scale.text(group.get(key)))
+
+
+def _decimal(group: Summary, key: str, places: int) -> Cell:
+    return number(group.get(key), wording.decimal(group.get(key), places))
+
+
+def _requests_text(group: Summary) -> str:
+    return wording.count(group.get("requests")) + (" *" if group.get("n_too_small") else "")
+
+
+def _share(n: Any, total: Any) -> str:
+    return wording.percent(n / total, 2) if total and n is not None else ABSENT
+
+
+def _with_share(n: Any, total: Any) -> str:
+    return f"{wording.count(n)} ({_share(n, total)})" if total and n is not None else wording.count(n)
+
+
+def _sorted(cells: Summary, key: str) -> list[tuple[str, Any]]:
+    return sorted(wording.part(cells, key).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _objects(summary: Summary, *path: str) -> list[Summary]:
+    return [found for found in wording.listed(summary, *path) if isinstance(found, dict)]

@@ -1,0 +1,206 @@
+"""Words and numbers that page, Markdown and console share, so that they cannot disagree.
+
+Everything here reads a summary.json (a dict) that may lack any part: what is absent is said to be absent. No
+statistic is computed here beyond choosing a unit and sorting; `analysis` computes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+Summary = dict[str, Any]
+ABSENT = "–"
+TOO_SMALL = "n too small"
+PERCENTILES = ("p50", "p95", "p99")
+METRICS = {
+    "ttft_ms": ("TTFT", "time to first token: first text minus sent"),
+    "tpot_ms": ("TPOT", "time per output token after the first, one value per request"),
+    "itl_ms": ("ITL", "gaps between chunks, all requests pooled"),
+    "e2e_ms": ("E2E", "whole answer: end minus sent"),
+}
+HARNESS = (
+    ("Requests left late by", "send_lag_ms"),
+    ("First content is known within", "first_content_bound_ms"),
+    ("Any chunk's arrival is known within", "arrival_bound_ms"),
+)
+
+
+def part(summary: Summary, *path: str) -> Summary:
+    """The object at `path`, or an empty one: a report draws what there is."""
+    found: Any = summary
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def listed(summary: Summary, *path: str) -> list[Any]:
+    """The list at `path`, or an empty one."""
+    found = part(summary, *path[:-1]).get(path[-1])
+    return found if isinstance(found, list) else []
+
+
+def figure(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+class Scale(NamedTuple):
+    """How the milliseconds of one column or row are printed: in `unit`, with `places` decimals."""
+
+    unit: str
+    divisor: float
+    places: int
+
+    def text(self, value_ms: Any) -> str:
+        value = figure(value_ms)
+        return ABSENT if value is None else f"{value / self.divisor:,.{self.places}f}"
+
+
+def scale_of(values_ms: Iterable[Any]) -> Scale:
+    """The one unit that suits all of `values_ms`: numbers that stand together must compare at a glance."""
+    largest = max((abs(v) for v in map(figure, values_ms) if v is not None), default=0.0)
+    if largest >= 10_000:
+        return Scale("s", 1000.0, 2)
+    return Scale("ms", 1.0, 0 if largest >= 1000 else 1 if largest >= 10 else 2)
+
+
+def duration(value_ms: Any) -> str:
+    """One duration with its unit, "842 ms" or "1.42 s"; for sentences, where nothing stands beside it."""
+    value = figure(value_ms)
+    if value is None:
+        return ABSENT
+    return f"{value / 1000:,.2f} s" if abs(value) >= 1000 else f"{value:,.{0 if abs(value) >= 100 else 1}f} ms"
+
+
+def count(value: Any) -> str:
+    number = figure(value)
+    return ABSENT if number is None else f"{number:,.0f}"
+
+
+def decimal(value: Any, places: int = 2) -> str:
+    number = figure(value)
+    return ABSENT if number is None else f"{number:,.{places}f}"
+
+
+def percent(share: Any, places: int = 1) -> str:
+    """A share as "99.2 %". What is not all is never rounded up to 100 %."""
+    number = figure(share)
+    if number is None:
+        return ABSENT
+    text = f"{100 * number:.{places}f}"
+    if number < 1 and float(text) >= 100:
+        text = f"{100 - 10**-places:.{places}f}"
+    return f"{text} %"
+
+
+def plural(n: Any, word: str) -> str:
+    return f"{count(n)} {word}{'' if n == 1 else 's'}"
+
+
+def quantile(cell: Summary, name: str, scale: Scale) -> str:
+    """A percentile of a Q cell; where it is null, why: beyond the timeout, too few, or nothing measured."""
+    if figure(cell.get(name)) is not None:
+        return scale.text(cell[name])
+    if cell.get(f"{name}_text"):
+        return str(cell[f"{name}_text"])
+    return TOO_SMALL if cell.get("n") else ABSENT
+
+
+def interval(cell: Summary, name: str, scale: Scale) -> str:
+    """The confidence interval of a percentile, in the unit of its row."""
+    bounds = cell.get(f"{name}_interval")
+    if isinstance(bounds, list | tuple) and len(bounds) == 2 and None not in map(figure, bounds):
+        return f"{scale.text(bounds[0])} to {scale.text(bounds[1])}"
+    return TOO_SMALL if cell.get("n") else ABSENT
+
+
+def slo_figure(metric: str, value: Any) -> str:
+    """The limit or the observed value of an SLO, in the unit its name ends in."""
+    if "_ms" in metric:
+        return duration(value)
+    return percent(value, 2) if metric.endswith("share") else decimal(value, 3)
+
+
+def is_fit(summary: Summary) -> bool:
+    return part(summary, "fit").get("verdict") == "fit"
+
+
+def fit_word(summary: Summary) -> str:
+    verdict = part(summary, "fit").get("verdict")
+    return {"fit": "FIT", "unfit": "UNFIT"}.get(str(verdict), "FITNESS UNKNOWN")
+
+
+def result_word(summary: Summary) -> str:
+    verdict = part(summary, "result").get("verdict")
+    return {"pass": "PASS", "fail": "FAIL"}.get(str(verdict), "NO RESULT")
+
+
+def result_sentence(summary: Summary) -> str:
+    """How many limits were met, and which were not."""
+    slos = [s for s in listed(summary, "result", "slos") if isinstance(s, dict)]
+    if not slos:
+        return "The profile states no limits."
+    met = sum(s.get("verdict") == "pass" for s in slos)
+    sentence = f"{met} of {plural(len(slos), 'limit')} met."
+    missed = [str(s.get("metric")) for s in slos if s.get("verdict") == "fail"]
+    unknown = [str(s.get("metric")) for s in slos if s.get("verdict") not in ("pass", "fail")]
+    return sentence + (f" Missed: {', '.join(missed)}." if missed else "") + (
+        f" Cannot tell: {', '.join(unknown)}." if unknown else ""
+    )
+
+
+def first_line(summary: Summary) -> str:
+    """Open or closed and the load, before anything else: the reading of every figure hangs on it."""
+    run, offered = part(summary, "run"), part(summary, "offered")
+    if run.get("mode") == "closed":
+        return f"Closed load: {plural(run.get('users'), 'member')}, each waiting for its answer."
+    rates = f"{decimal(offered.get('rate_per_s_planned'))} arrivals/s offered, "
+    rates += f"{decimal(offered.get('rate_per_s_realised'))} realised"
+    if figure(offered.get("cv_realised")) is not None:
+        rates += f" (CV {decimal(offered['cv_realised'])})"
+    return f"{'Open load' if run.get('mode') == 'open' else 'Load of unknown kind'}: {rates}."
+
+
+def window_text(run: Summary) -> str:
+    """The UTC window, the date once."""
+    started, ended = (_utc(run.get(k)) for k in ("started_utc", "ended_utc"))
+    if started[:10] == ended[:10] and " " in ended:
+        ended = ended.partition(" ")[2]
+    return f"{started} to {ended} UTC"
+
+
+def account_sentence(summary: Summary) -> str:
+    """planned = sum over outcomes, as an equation."""
+    account = part(summary, "account")
+    outcomes = part(account, "outcomes")
+    if not outcomes:
+        return f"{count(account.get('planned'))} planned; no outcomes are stored."
+    terms = " + ".join(f"{count(n)} {name.replace('_', ' ')}" for name, n in by_size(outcomes))
+    sign = "=" if sum(outcomes.values()) == account.get("planned") else "≠"
+    return f"{count(account.get('planned'))} planned {sign} {terms}"
+
+
+def by_size(counts: Summary) -> list[tuple[str, int]]:
+    """`ok` first, then by count: the order of outcomes everywhere."""
+    return sorted(counts.items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
+
+
+def ranked_nodes(summary: Summary, metric: str = "e2e_ms_p50") -> list[Summary]:
+    """Nodes with enough requests to be compared, the fastest first by `metric`."""
+    nodes = [n for n in listed(summary, "nodes") if isinstance(n, dict)]
+    known = [n for n in nodes if not n.get("n_too_small") and figure(n.get(metric)) is not None]
+    return sorted(known, key=lambda n: (n[metric], str(n.get("node"))))
+
+
+def short(name: Any, letters: int = 14) -> str:
+    """A node's address so that it can be recognised: both ends of it."""
+    text = " ".join(str(name).split())
+    return text if len(text) <= letters else f"{text[: letters - 5]}…{text[-4:]}"
+
+
+def _utc(text: Any) -> str:
+    return str(text or ABSENT).replace("T", " ").removesuffix("Z").removesuffix("+00:00").partition(".")[0]
