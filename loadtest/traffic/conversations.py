@@ -1,0 +1,121 @@
+"""What arrival i is: who talks, to whom, for how many turns of how many tokens. Integers only, text is apart.
+
+Everything comes from the stream of index i, so no arrival depends on another. The rules:
+- persona and target by weight; the whole conversation keeps one session of its target, drawn uniformly;
+- it streams when its target streams and a draw falls within the persona's `stream_share`;
+- a scripted answer is as long as the output cap of its turn;
+- a turn resends the system prompt and the latest earlier turns (user and answer together) that fit
+  `history_tokens_max`; the oldest are left out whole.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from loadtest.records import Target
+from loadtest.traffic.profile import Persona, Profile
+from loadtest.traffic.replay import Trace
+from loadtest.traffic.streams import Purpose, stream, stream_key
+
+
+@dataclass(frozen=True, slots=True)
+class TurnShape:
+    """One request. Tokens count message contents in the profile's encoding, without any template of a route."""
+
+    user_tokens: int  # the new message
+    prompt_tokens: int  # the whole request: system prompt, kept history, new message
+    output_tokens_max: int
+    think_us: int  # the pause before this turn, scaled; 0 for the first turn of an open load
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationShape:
+    """One conversation without its text."""
+
+    index: int
+    persona: str
+    target: Target
+    session: str | None
+    stream: bool
+    turns: tuple[TurnShape, ...]
+
+
+class Community:
+    """Draws conversations by index for one profile and seed. Not bound to time."""
+
+    def __init__(self, profile: Profile, seed: int, trace: Trace | None) -> None:
+        self.profile = profile
+        self.trace = trace
+        self._key = stream_key(seed, Purpose.SHAPES)
+        self._persona_edges = _edges([persona.weight for persona in profile.personas])
+        self._target_edges = _edges([target.weight for target in profile.targets])
+
+    def shape(self, index: int) -> ConversationShape:
+        """The conversation of one arrival; with a trace, the single turn of its row. O(1), about 50 us."""
+        rng, persona, target, count = self._opening(index)
+        session = target.sessions[int(rng.integers(len(target.sessions)))] if target.sessions else None
+        streams = rng.random() < persona.stream_share and target.stream
+        turns = self._turns(rng, persona, count) if self.trace is None else (self._row(self.trace, index),)
+        return ConversationShape(index, persona.name, target, session, streams, turns)
+
+    def turns_planned(self, index: int) -> int:
+        """len(shape(index).turns) at a third of the cost."""
+        return 1 if self.trace is not None else self._opening(index)[3]
+
+    def _opening(self, index: int) -> tuple[np.random.Generator, Persona, Target, int]:
+        rng = stream(self._key, index)
+        persona = self.profile.personas[_pick(self._persona_edges, rng.random())]
+        target = self.profile.targets[_pick(self._target_edges, rng.random())]
+        return rng, persona, target, max(1, math.ceil(persona.turns.draw(rng)))
+
+    def _turns(self, rng: np.random.Generator, persona: Persona, count: int) -> tuple[TurnShape, ...]:
+        load, writing = self.profile.load, self.profile.writing
+        costs: list[int] = []
+        drawn: list[tuple[int, int, int]] = []
+        for turn in range(count):
+            user = max(1, round(persona.prompt_tokens.draw(rng)))
+            output = max(1, round(persona.output_tokens.draw(rng)))
+            # A member of a closed load pauses before every conversation too, or single turns would follow at once.
+            pauses = turn > 0 or load.mode == "closed"
+            think_us = round(persona.think_s.draw(rng) * load.time_scale * 1e6) if pauses else 0
+            drawn.append((user, output, think_us))
+            costs.append(user + output)
+        system = writing.system_prompt_tokens
+        windows = kept_history(costs, writing.history_tokens_max)
+        return tuple(
+            TurnShape(user, system + kept + user, output, think_us)
+            for (user, output, think_us), (_, kept) in zip(drawn, windows, strict=True)
+        )
+
+    def _row(self, trace: Trace, index: int) -> TurnShape:
+        tokens = min(trace.prompt_tokens[index], self.profile.writing.trace_prompt_tokens_max)
+        return TurnShape(tokens, tokens, trace.output_tokens[index], 0)
+
+
+def kept_history(costs: Sequence[int], tokens_max: int) -> Iterator[tuple[int, int]]:
+    """Per turn: (first earlier turn that is resent, tokens of all that are); costs are user plus answer tokens.
+
+    The longest run of latest turns with at most `tokens_max` tokens; its start never moves back.
+    """
+    start, kept = 0, 0
+    for turn in range(len(costs)):
+        yield start, kept
+        kept += costs[turn]
+        while kept > tokens_max:
+            kept -= costs[start]
+            start += 1
+
+
+def _edges(weights: Sequence[float]) -> list[float]:
+    return list(accumulate(weights))
+
+
+def _pick(edges: list[float], draw: float) -> int:
+    """Index of the weight that a draw from [0, 1) falls on."""
+    return bisect_right(edges, draw * edges[-1], hi=len(edges) - 1)

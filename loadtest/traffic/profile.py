@@ -1,0 +1,291 @@
+"""A traffic profile: one TOML file that says how much load, by whom, against what, and how good is good enough."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtest.records import Target
+from loadtest.traffic.lengths import Length, read_length
+from loadtest.traffic.reading import Mistakes, Table
+
+KEY_ENV = "LOADTEST_API_KEY"
+TOKENS_MAX = 1_000_000
+TURNS_MAX = 1_000
+DURATION_S_MAX = 90 * 86_400.0
+_CHANGES = "\n# Changed from outside the file, for instance by a command line:\n[changes.load]\n"
+_FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parents[2] / "profiles")  # wheel, repository
+
+
+class ProfileError(ValueError):
+    """What is wrong with a profile: one line per mistake, 'file: [section] field: what is wrong, what to do'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much, and for how long. Fields that the mode does not have are 0 (or "" for `arrivals`)."""
+
+    mode: str  # "open" (conversations arrive at a rate) or "closed" (members start the next when one has ended)
+    arrivals: str  # open: "constant", "poisson", "gamma" or "trace"
+    rate_per_s: float  # open: conversations per second over the whole swarm
+    cv: float  # gamma: coefficient of variation of the gaps; 1 is Poisson
+    duration_s: float  # arrivals are due in [0, duration_s); the warm-up is inside
+    warmup_s: float  # turns scheduled before this instant are the warm-up
+    drain_s: float  # how long conversations may still run after duration_s
+    time_scale: float  # multiplies every think time
+    late_max_s: float  # an arrival overdue by more is dropped, not sent in a burst
+    in_flight_max: int  # open: conversations at once over the whole swarm
+    members: int  # closed: community members
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How texts are made and counted."""
+
+    encoding: str
+    history: str  # "scripted": seeded answers stand in for received ones; "received": the real ones are resent
+    system_prompt_tokens: int
+    history_tokens_max: int  # resent earlier turns (user and answer), without system prompt and new message
+    trace_prompt_tokens_max: int  # a replayed row's prompt is cut to this
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """A kind of community member. Tokens are of the stated encoding; `think_s` is before time_scale."""
+
+    name: str
+    weight: float
+    locale: str
+    prompt_tokens: Length  # of one new user message
+    output_tokens: Length  # the output cap asked for, and the length of the scripted answer
+    turns: Length  # rounded up
+    think_s: Length
+    stream_share: float  # of the conversations whose target streams
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """`metric` must stay at or below (`kind` "max") or at or above ("min") `limit`; ms for times, 0 to 1 for shares."""
+
+    metric: str
+    limit: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveRules:
+    """How the network is asked about itself while the load runs."""
+
+    poll_s: float
+    grace_s: float  # a finished task is looked up this long after its answer
+    lookup_share_max: float  # of the request rate
+    lookup_deadline_s: float  # after the run, look-ups still open are given up
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A checked profile. `text` is the TOML that says all of it: parsing it again gives an equal profile."""
+
+    name: str
+    text: str
+    source: str
+    load: Load
+    personas: tuple[Persona, ...]
+    targets: tuple[Target, ...]
+    writing: Writing
+    slos: tuple[Slo, ...]
+    observe: ObserveRules
+
+    def with_changes(self, **load_fields: float | str) -> Profile:
+        """The profile with other values in its [load] section, for command line flags. Raises ProfileError.
+
+        The changes are written into `text` as a [changes.load] section, so that workers and the manifest, which get
+        the text, and the hash all tell the run that was really made.
+        """
+        text, _, _ = self.text.partition(_CHANGES)
+        before = tomllib.loads(self.text).get("changes", {}).get("load", {})
+        lines = [f"{name} = {json.dumps(value)}" for name, value in {**before, **load_fields}.items()]
+        return parse_profile(text + _CHANGES + "\n".join(lines) + "\n", self.source)
+
+
+def profile_names() -> list[str]:
+    """Names that `load_profile` knows, sorted."""
+    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.toml")})
+
+
+def load_profile(name_or_file: str) -> Profile:
+    """Read a named profile ("demo") or a file ("my/load.toml"). Raises ProfileError."""
+    if name_or_file.endswith(".toml") or "/" in name_or_file:
+        path = Path(name_or_file)
+    else:
+        places = [folder / f"{name_or_file}.toml" for folder in _FOLDERS]
+        path = next((place for place in places if place.is_file()), places[0])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        names = ", ".join(profile_names())
+        raise ProfileError(f"{name_or_file}: no such profile, choose one of {names} or name a .toml file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ProfileError(f"{name_or_file}: cannot be read ({reason}), name a readable .toml file") from None
+    return parse_profile(text, f"profiles/{path.name}" if path.parent in _FOLDERS else str(path))
+
+
+def parse_profile(text: str, source: str) -> Profile:
+    """Check TOML text; `source` names it in errors and its stem is the profile's name. Raises ProfileError."""
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{source}: not valid TOML, correct it: {error}") from None
+    mistakes = Mistakes(source)
+    top = Table(fields, "", mistakes)
+    load = _read_load(top, _changes(top))
+    personas = tuple(_read_persona(table) for table in top.tables("persona", required=True))
+    targets = tuple(_read_target(table) for table in top.tables("target", required=True))
+    slos = tuple(_read_slo(table) for table in top.tables("slo", required=False))
+    writing = _read_writing(top.table("writing", required=False))
+    observe = _read_observe(top.table("observe", required=False))
+    top.close()
+    for section, names in (("persona", [p.name for p in personas]), ("target", [t.name for t in targets])):
+        for twin in sorted({name for name in names if name and names.count(name) > 1}):
+            mistakes.add(f"[[{section}]] name", f"{twin} is there twice, give each its own name")
+    if mistakes.lines:
+        raise ProfileError("\n".join(mistakes.lines))
+    return Profile(Path(source).stem, text, source, load, personas, targets, writing, slos, observe)
+
+
+def profile_hash(profile: Profile) -> str:
+    """16 hex digits that change when the traffic may: the text and the versions of what draws and counts."""
+    versions = [f"{package} {version(package)}" for package in ("numpy", "Faker", "tiktoken")]
+    return hashlib.sha256(json.dumps([profile.text, *versions]).encode()).hexdigest()[:16]
+
+
+def _changes(top: Table) -> dict[str, Any]:
+    changes = top.table("changes", required=False)
+    load = changes.raw("load")
+    changes.close()
+    return load if isinstance(load, dict) else {}
+
+
+def _read_load(top: Table, changes: dict[str, Any]) -> Load:
+    table = top.table("load", required=True)
+    table.fields = {**table.fields, **changes}
+    mode = table.choice("mode", ("open", "closed"))
+    arrivals, rate_per_s, cv, in_flight_max, members = "", 0.0, 0.0, 0, 0
+    if mode == "open":
+        arrivals = table.choice("arrivals", ("constant", "poisson", "gamma", "trace"), "poisson")
+        if arrivals != "trace":
+            rate_per_s = table.number("rate_per_s", 0, 100_000, above=True)
+        if arrivals == "gamma":
+            cv = table.number("cv", 0, 20, above=True)
+        in_flight_max = table.whole("in_flight_max", 1, 1_000_000)
+    else:
+        members = table.whole("members", 1, 1_000_000)
+    kind = f'arrivals = "{arrivals}"' if arrivals else 'mode = "closed"'
+    for name in ("arrivals", "rate_per_s", "cv", "in_flight_max", "members"):
+        if name in table.fields and name not in table.asked:
+            table.raw(name)
+            table.wrong(name, f"has no meaning with {kind}, remove it")
+    duration_s = table.number("duration_s", 0, DURATION_S_MAX, above=True)
+    warmup_s = table.number("warmup_s", 0, DURATION_S_MAX)
+    if warmup_s >= duration_s > 0:
+        table.wrong("warmup_s", f"must be < duration_s ({duration_s:g}), got {warmup_s:g}: nothing would be measured")
+    drain_s = table.number("drain_s", 0, 3_600, 30.0)
+    time_scale = table.number("time_scale", 0, 100, 1.0)
+    late_max_s = table.number("late_max_s", 0, 60, 1.0, above=True)
+    table.close()
+    return Load(
+        mode, arrivals, rate_per_s, cv, duration_s, warmup_s, drain_s, time_scale, late_max_s, in_flight_max, members
+    )
+
+
+def _read_persona(table: Table) -> Persona:
+    persona = Persona(
+        name=table.text("name", "a short name such as coder", pattern=r"[\w-]{1,40}"),
+        weight=table.number("weight", 0, 1e9, above=True),
+        locale=table.text("locale", "a Faker locale such as en_US", "en_US"),
+        prompt_tokens=read_length(table, "prompt_tokens", 1, TOKENS_MAX),
+        output_tokens=read_length(table, "output_tokens", 1, TOKENS_MAX),
+        turns=read_length(table, "turns", 0, TURNS_MAX),
+        think_s=read_length(table, "think_s", 0, 86_400),
+        stream_share=table.number("stream_share", 0, 1, 1.0),
+    )
+    if persona.locale and persona.locale not in _locales():
+        table.wrong("locale", f"{persona.locale!r:.40} is not a locale of Faker, give one such as en_US or de_DE")
+    table.close()
+    return persona
+
+
+def _locales() -> list[str]:
+    from faker.config import AVAILABLE_LOCALES  # imports 0.1 s of providers, so only when a profile is read
+
+    return list(AVAILABLE_LOCALES)
+
+
+def _read_target(table: Table) -> Target:
+    sessions = "a list of session ids such as [11, 12]"
+    target = Target(
+        name=table.text("name", "a short name such as router-a", pattern=r"[\w.-]{1,60}"),
+        route=table.text("route", "a route such as cortensor or openai-chat", pattern=r"[\w-]{1,40}"),
+        url=table.text("url", "scheme, host and port such as http://127.0.0.1:5010, without path or user", "") or None,
+        weight=table.number("weight", 0, 1e9, 1.0, above=True),
+        model=table.text("model", "the model's name", "", pattern=r"[^\r\n]{0,200}"),
+        key_env=table.text(
+            "key_env", "the name of an environment variable, never the key", KEY_ENV, r"[A-Z_][A-Z0-9_]{0,60}"
+        ),
+        sessions=table.texts("sessions", sessions),
+        stream=table.flag("stream", True),
+        timeout_s=table.number("timeout_s", 0, 3_600, 120.0, above=True),
+    )
+    if target.url is not None and not _is_origin(target.url):
+        table.wrong("url", "must be scheme, host and port such as http://127.0.0.1:5010, without path or user")
+    table.close()
+    return target
+
+
+def _is_origin(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError when it is not a port
+    except ValueError:
+        return False
+    bare = url == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
+    return bare and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _read_slo(table: Table) -> Slo:
+    meaning = "ok_share or one of ttft, tpot, itl, e2e with _ms_p50, _ms_p95 or _ms_p99"
+    metric = table.text("metric", meaning, pattern=r"(ttft|tpot|itl|e2e)_ms_p(50|95|99)|ok_share")
+    kind, most = ("min", 1.0) if metric == "ok_share" else ("max", 1e9)
+    limit = table.number(kind, 0, most)
+    table.close()
+    return Slo(metric, limit, kind)
+
+
+def _read_writing(table: Table) -> Writing:
+    writing = Writing(
+        encoding=table.text("encoding", "a tiktoken encoding such as cl100k_base", "cl100k_base", r"\w{1,60}"),
+        history=table.choice("history", ("scripted", "received"), "scripted"),
+        system_prompt_tokens=table.whole("system_prompt_tokens", 0, TOKENS_MAX, 200),
+        history_tokens_max=table.whole("history_tokens_max", 0, TOKENS_MAX, 8_192),
+        trace_prompt_tokens_max=table.whole("trace_prompt_tokens_max", 1, TOKENS_MAX, 16_384),
+    )
+    table.close()
+    return writing
+
+
+def _read_observe(table: Table) -> ObserveRules:
+    rules = ObserveRules(
+        poll_s=table.number("poll_s", 0.1, 3_600, 15.0),
+        grace_s=table.number("grace_s", 0, 3_600, 10.0),
+        lookup_share_max=table.number("lookup_share_max", 0, 1, 0.1),
+        lookup_deadline_s=table.number("lookup_deadline_s", 0, 3_600, 120.0),
+    )
+    table.close()
+    return rules

@@ -1,0 +1,103 @@
+"""The face of the folder: all that a run offers, as a pure function of (profile, seed)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from loadtest.traffic.arrivals import due_times
+from loadtest.traffic.conversations import Community, ConversationShape, TurnShape, kept_history
+from loadtest.traffic.profile import Profile
+from loadtest.traffic.replay import Trace
+from loadtest.traffic.streams import Purpose, stream, stream_key
+from loadtest.traffic.texts import phrasebook
+
+__all__ = ["Arrival", "ConversationShape", "Schedule", "TurnShape"]
+
+_SYSTEM, _USER, _ASSISTANT = 0, 1, 2  # who speaks: one word of the text stream's place
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The start of conversation `index`, due `due_us` microseconds after t0."""
+
+    index: int
+    due_us: int
+
+
+class Schedule:
+    """What is sent and when. Any worker gets the same answers, and no call changes anything.
+
+    With a trace its rows replace the profile's arrivals, lengths and turns; personas, targets and sessions stay.
+    """
+
+    def __init__(self, profile: Profile, seed: int, trace: Trace | None = None) -> None:
+        if seed < 0:
+            raise ValueError(f"seed must be >= 0, got {seed}")
+        if trace is not None and profile.load.mode == "closed":
+            raise ValueError(f"{profile.source}: a trace needs an open load, the profile is closed")
+        if trace is None and profile.load.arrivals == "trace":
+            raise ValueError(f'{profile.source}: [load] arrivals: "trace" needs a trace file, give --trace FILE')
+        self.profile = profile
+        self.seed = seed
+        self._trace = trace
+        self._community = Community(profile, seed, trace)
+        self._text_key = stream_key(seed, Purpose.TEXTS)
+        self._locales = {persona.name: persona.locale for persona in profile.personas}
+
+    def prepare(self) -> None:
+        """Load the encoding and make every phrasebook now. Otherwise the first text of each language stalls its
+        process for about 50 ms: call this before t0, and before the fork to share the memory."""
+        for locale in set(self._locales.values()):
+            phrasebook(self.profile.writing.encoding, locale, self.seed)
+
+    def arrivals(self, horizon_us: int, worker: int = 0, workers: int = 1) -> Iterator[Arrival]:
+        """The arrivals due before `horizon_us` that worker `worker` of `workers` sends: index % workers == worker."""
+        if self.profile.load.mode == "closed":
+            raise ValueError(f"{self.profile.source}: a closed load has no arrivals, its members decide")
+        if not 0 <= worker < workers:
+            raise ValueError(f"worker must be in [0, {workers}), got {worker}")
+        for index, due_us in due_times(self.profile.load, self.seed, horizon_us, self._trace, worker, workers):
+            yield Arrival(index, due_us)
+
+    def shape(self, index: int) -> ConversationShape:
+        """The conversation of arrival `index`, without text: O(1) and cheap."""
+        return self._community.shape(index)
+
+    def planned_turns(self, horizon_us: int) -> int:
+        """Sum of the turns of all arrivals due before the horizon, over all workers."""
+        return sum(self._community.turns_planned(arrival.index) for arrival in self.arrivals(horizon_us))
+
+    def messages(
+        self, shape: ConversationShape, turn: int, answers: Sequence[str] | None = None
+    ) -> tuple[tuple[str, str], ...]:
+        """(role, content) of every message of request `turn`: system, kept earlier turns, new user message.
+
+        Each content has exactly its planned number of tokens. `answers` are the texts received for turns 0 to
+        turn - 1, used instead of scripted ones when the profile's history is "received".
+        """
+        if self._trace is not None:
+            return (("user", self._text(shape, _USER, 0, shape.turns[0].user_tokens)),)
+        writing = self.profile.writing
+        received: Sequence[str] | None = None
+        if writing.history == "received":
+            received = answers or ()
+            if len(received) < turn:
+                raise ValueError(f"turn {turn} needs the {turn} answers received before it, got {len(received)}")
+        costs = [one.user_tokens + one.output_tokens_max for one in shape.turns]
+        start, _ = next(islice(kept_history(costs, writing.history_tokens_max), turn, None))
+        messages = []
+        if writing.system_prompt_tokens:
+            messages.append(("system", self._text(shape, _SYSTEM, 0, writing.system_prompt_tokens)))
+        for earlier in range(start, turn):
+            one = shape.turns[earlier]
+            messages.append(("user", self._text(shape, _USER, earlier, one.user_tokens)))
+            scripted = self._text(shape, _ASSISTANT, earlier, one.output_tokens_max) if received is None else ""
+            messages.append(("assistant", received[earlier] if received is not None else scripted))
+        messages.append(("user", self._text(shape, _USER, turn, shape.turns[turn].user_tokens)))
+        return tuple(messages)
+
+    def _text(self, shape: ConversationShape, speaker: int, turn: int, tokens: int) -> str:
+        book = phrasebook(self.profile.writing.encoding, self._locales[shape.persona], self.seed)
+        return book.compose(stream(self._text_key, shape.index, turn, speaker), tokens)
