@@ -1,0 +1,1 @@
+"""How one request is sent and timed: reactor, framing, SSE, routes and outcomes."""

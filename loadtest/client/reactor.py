@@ -1,0 +1,396 @@
+"""All streams of a process in one epoll set, drained by a timer of the gevent hub.
+
+A pass takes the bytes that wait on every socket with the kernel's receive timestamp and feeds the HTTP framing;
+everything else is decoded after the end, in the greenlet that asked. A pass that found every socket empty is a
+*complete drain*, and the instant just before its last look is carried by the reads of the next one: when the
+process stalls, the kernel merges what waited and keeps the last stamp, so the true arrival of a read's first byte
+lies in (that instant, stamp].
+
+Greenlets are woken through one Waiter per request, after the pass. A greenlet that was killed has left its Waiter,
+so nothing can switch into it; its socket is closed and its descriptor may be reused at once.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from struct import Struct
+
+import gevent
+import httptools
+from gevent.hub import Waiter
+from gevent.monkey import get_original
+
+from loadtest.client.connection import Connection, Pool
+from loadtest.client.exchange import End, Exchange
+from loadtest.client.figures import Figures
+from loadtest.client.flight import Flight
+from loadtest.client.resolver import Resolver
+from loadtest.client.stamps import EARLY_NS_MAX, SO_TIMESTAMPNS, STAMP_SPACE_BYTES, KernelClock
+from loadtest.clock import mono_ns
+
+PASS_NS_MAX = 2_000_000  # heartbeats and wake-ups share the loop with us
+EVENTS_MAX = 64  # per look, so that the limit is checked about every half millisecond
+READ_BYTES = 65_536
+SWEEP_NS = 50_000_000  # deadlines are this coarse
+SWEEP_LATE_NS_MAX = 1_000_000_000  # under overload no drain is complete, and deadlines must end some day
+STALE_NS_MAX = 1_000_000_000  # a pooled connection that dies later than this after the write was not stale
+LATE_NS = 10_000_000  # a pass this late is counted as late
+
+_timespec = Struct("qq").unpack
+_EPOLLIN = int(select.EPOLLIN)
+_EPOLLOUT = int(select.EPOLLOUT)
+
+
+class Reactor:
+    """Runs exchanges for the greenlets of one hub. Make it after the fork, in the thread of the hub."""
+
+    def __init__(self, *, drain_ms: float = 1.0, kernel_stamps: bool = True) -> None:
+        self.counted = Figures()
+        self._hub = gevent.get_hub()
+        # Locust's monkey patching takes epoll away and makes sockets cooperative: we need the originals.
+        self._epoll = get_original("select", "epoll")()
+        self._socket_type = get_original("socket", "socket")
+        self._resolver = Resolver(self._hub.resolver)
+        self._clock = KernelClock() if kernel_stamps else None
+        # The kernel switches stamping on a little after the first socket wants it, and off after the last one is
+        # gone; packets in between carry none. A silent socket keeps it on.
+        self._stamp_keeper = self._socket_type(socket.AF_INET, socket.SOCK_DGRAM)
+        if kernel_stamps:
+            self._stamp_keeper.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._connections: dict[int, Connection] = {}
+        self._flights: set[Flight] = set()
+        self._pool = Pool()
+        self._closing: list[Connection] = []
+        self._in_pass = False
+        self._closed = False
+        self._drained_ns = 0
+        self._sweep_ns = 0
+        self._plan_ns = 0
+        self._period_ns = int(drain_ms * 1e6)
+        self._ticking = False
+        self._timer = self._hub.loop.timer(drain_ms / 1e3, drain_ms / 1e3)
+
+    def run(self, exchange: Exchange) -> None:
+        """Send the request and block the calling greenlet until `exchange.end` is set. Never raises for what the
+        network does. When the greenlet is killed the exchange ends as cancelled, its connection is closed, the
+        exception goes on, and the caller keeps what had arrived."""
+        exchange.started_ns = mono_ns()
+        flight = Flight(exchange, Waiter(self._hub))
+        self.counted.exchanges += 1
+        try:
+            self._start(flight)
+            if exchange.end is None:
+                flight.waiter.get()
+        except BaseException:
+            self._finish(flight, End.CANCELLED)
+            raise
+
+    def close(self) -> None:
+        """End what is in the air as cancelled and give all descriptors back. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for flight in list(self._flights):
+            self._finish(flight, End.CANCELLED, "the reactor was closed")
+        for connection in list(self._connections.values()):
+            self._discard(connection)
+        self._timer.stop()
+        self._timer.close()
+        self._epoll.close()
+        self._stamp_keeper.close()
+
+    def figures(self) -> dict[str, int]:
+        """The counts of `Figures`, and gauges of now."""
+        return self.counted.flat() | {
+            "clock_steps": self._clock.steps if self._clock else 0,
+            "in_flight": len(self._flights),
+            "connections": len(self._connections),
+        }
+
+    # Starting, in the greenlet of the caller; also from a pass after a failed connect or a stale connection.
+
+    def _start(self, flight: Flight) -> None:
+        exchange = flight.exchange
+        if exchange.endpoint.tls:
+            self._finish(flight, End.TLS_ERROR, "tls is not supported yet: use an http:// URL")
+            return
+        connection = self._pool.take(exchange.endpoint)
+        while connection is not None and connection.stale():
+            self._discard(connection)
+            connection = self._pool.take(exchange.endpoint)
+        if connection is None and not self._resolve(flight):
+            return
+        if self._closed:
+            self._finish(flight, End.CANCELLED, "the reactor was closed")
+            return
+        self._flights.add(flight)
+        self._tick_on()
+        if connection is None:
+            self._open(flight)
+            return
+        self.counted.connections_reused += 1
+        flight.reused = True
+        flight.connection, connection.flight = connection, flight
+        self._send(flight, connection)
+
+    def _resolve(self, flight: Flight) -> bool:
+        exchange = flight.exchange
+        timeout = gevent.Timeout.start_new(exchange.deadlines.connect_s)
+        try:
+            flight.addresses = self._resolver.addresses(exchange.endpoint)
+        except (OSError, UnicodeError) as error:
+            text = getattr(error, "strerror", None) or str(error)
+            self._finish(flight, End.DNS_ERROR, f"{exchange.endpoint.host}: {text}")
+            return False
+        except gevent.Timeout as expired:
+            if expired is not timeout:
+                raise
+            self._finish(flight, End.TIMEOUT_CONNECT, f"{exchange.endpoint.host}: no address within the deadline")
+            return False
+        finally:
+            timeout.close()
+        return True
+
+    def _open(self, flight: Flight, error: OSError | None = None) -> None:
+        """Begin to connect to the next address that does not fail at once."""
+        endpoint = flight.exchange.endpoint
+        while flight.addresses:
+            try:
+                connection = Connection(
+                    endpoint, flight.addresses.pop(0), self._socket_type, stamps=self._clock is not None
+                )
+            except OSError as failed:
+                error = failed
+                continue
+            self.counted.connections_opened += 1
+            self._connections[connection.fd] = connection
+            self._epoll.register(connection.fd, connection.mask)
+            flight.connection, connection.flight = connection, flight
+            if connection.connected:
+                self._connected(flight, connection)
+            return
+        text = (error.strerror or str(error)) if error else "no address"
+        self._finish(flight, End.CONNECT_ERROR, f"{endpoint.host}:{endpoint.port}: {text}")
+
+    def _connected(self, flight: Flight, connection: Connection) -> None:
+        flight.exchange.connection_new = True
+        flight.exchange.connected_ns = mono_ns()
+        self._send(flight, connection)
+
+    def _send(self, flight: Flight, connection: Connection) -> None:
+        connection.unsent = memoryview(flight.exchange.request)
+        flight.exchange.sent_ns = flight.sent_ns = mono_ns()
+        self._write(flight, connection)
+
+    def _write(self, flight: Flight, connection: Connection) -> None:
+        try:
+            if connection.write():
+                flight.exchange.sent_last_ns = mono_ns()
+        except OSError as error:
+            self._broken(flight, error)
+            return
+        self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        wanted = connection.wanted()
+        if wanted != connection.mask:
+            self._epoll.modify(connection.fd, wanted)
+            connection.mask = wanted
+
+    # The pass, in the hub. Nothing here switches greenlets.
+
+    def _tick_on(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._plan_ns = mono_ns() + self._period_ns
+            self._timer.start(self._tick)
+
+    def _tick(self) -> None:
+        now_ns = mono_ns()
+        late_ns = max(0, now_ns - self._plan_ns)
+        self._plan_ns = max(self._plan_ns + self._period_ns, now_ns)
+        self.counted.overshoot.add(late_ns)
+        self.counted.passes += 1
+        self.counted.passes_late += late_ns > LATE_NS
+        self._in_pass = True
+        try:
+            complete = self._drain(now_ns)
+            # A deadline is judged only when nothing waits in the kernel: the answer may be there already.
+            if now_ns >= self._sweep_ns and (complete or now_ns >= self._sweep_ns + SWEEP_LATE_NS_MAX):
+                self._sweep()
+        except Exception:
+            # Never seen; a dead timer would stop every stream of the process.
+            self.counted.passes_failed += 1
+        finally:
+            self._in_pass = False
+            for connection in self._closing:
+                connection.sock.close()
+            self._closing.clear()
+
+    def _drain(self, started_ns: int) -> bool:
+        """Take what waits on all sockets. True when at the end every socket was seen to be empty."""
+        clock = self._clock
+        stamping = clock is not None and clock.trusted(started_ns)
+        offset_ns = clock.offset_ns if clock is not None else 0
+        drained_ns = self._drained_ns
+        earliest_ns = drained_ns - EARLY_NS_MAX
+        poll, connections = self._epoll.poll, self._connections
+        while True:
+            looked_ns = mono_ns()
+            if looked_ns - started_ns > PASS_NS_MAX:
+                self.counted.passes_cut += 1
+                return False
+            events = poll(0, EVENTS_MAX)
+            if not events:
+                self._drained_ns = looked_ns
+                return True
+            ready_ns = mono_ns()
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is None:
+                    continue  # closed earlier in this batch
+                flight = connection.flight
+                try:
+                    if (mask != _EPOLLIN or flight is None) and not self._attend(connection, mask):
+                        continue
+                    data, ancillary, _, _ = connection.receive(READ_BYTES, STAMP_SPACE_BYTES)
+                    if not data:
+                        self._hung_up(flight)
+                        continue
+                    kernel = False
+                    if stamping and ancillary:
+                        seconds, rest = _timespec(ancillary[0][2])
+                        stamp_ns = seconds * 1_000_000_000 + rest - offset_ns
+                        # What arrived since the poll is later than `ready_ns`; only then is the clock read.
+                        kernel = earliest_ns <= stamp_ns and (stamp_ns <= ready_ns or stamp_ns <= mono_ns())
+                        self.counted.stamps_refused += not kernel
+                    if not kernel:
+                        stamp_ns = mono_ns()
+                    sent_ns = flight.sent_ns
+                    bound_ns = stamp_ns - (drained_ns if drained_ns > sent_ns else sent_ns)  # noqa: FURB136 max() is slow
+                    if bound_ns < 0:
+                        # Within the errors of the two clocks; an answer never precedes its request.
+                        bound_ns = 0
+                        stamp_ns = max(stamp_ns, sent_ns)
+                    flight.received += len(data)
+                    framing = flight.framing
+                    flight.feed(data)
+                    flight.reads.append((stamp_ns, bound_ns, len(framing.body), kernel))
+                    if framing.complete:
+                        self._finish(flight, End.COMPLETE)
+                    elif flight.received > flight.bytes_max:
+                        self._finish(flight, End.TOO_LARGE, f"more than {flight.bytes_max} bytes")
+                except BlockingIOError:
+                    continue
+                except Exception as error:
+                    if connection.flight is not None:
+                        self._broken(connection.flight, error)
+
+    def _attend(self, connection: Connection, mask: int) -> bool:
+        """Whatever is not a plain read. True when there may be something to read as well."""
+        flight = connection.flight
+        if flight is None:
+            self._discard(connection)  # an idle connection was closed by the peer, or spoke unasked
+            return False
+        if not connection.connected:
+            error = connection.connect_error()
+            if error is None:
+                self._connected(flight, connection)
+            else:
+                self._discard(connection)
+                self._open(flight, error)
+            return False
+        if mask & _EPOLLOUT:
+            self._write(flight, connection)
+        return bool(mask & ~_EPOLLOUT) and connection.flight is flight
+
+    def _sweep(self) -> None:
+        now_ns = mono_ns()
+        self._sweep_ns = now_ns + SWEEP_NS
+        for flight in list(self._flights):
+            if flight.check_ns <= now_ns:
+                end = flight.due(now_ns)
+                if end is not None:
+                    self._finish(flight, end)
+        if not self._flights:
+            self._timer.stop()
+            self._ticking = False
+
+    # Ends.
+
+    def _hung_up(self, flight: Flight) -> None:
+        if flight.framing.end_of_file():
+            self._finish(flight, End.COMPLETE, done_ns=mono_ns())  # the close itself carries no stamp
+        elif not self._retry(flight):
+            self._finish(flight, End.EOF, f"the peer closed after {flight.received} bytes")
+
+    def _broken(self, flight: Flight, error: Exception) -> None:
+        """A read, a write or the framing failed."""
+        framing = flight.framing
+        if framing.complete:
+            # Bytes after the end of the answer. The read that brought both was not noted, so it gets user time.
+            now_ns = mono_ns()
+            floor_ns = max(flight.sent_ns, self._drained_ns)
+            flight.reads.append((now_ns, max(0, now_ns - floor_ns), len(framing.body), False))
+            framing.keep_alive = False
+            self._finish(flight, End.COMPLETE)
+        elif isinstance(error, OSError):
+            if not self._retry(flight):
+                self._finish(flight, End.RESET, error.strerror or str(error))
+        elif isinstance(error, (httptools.HttpParserError, httptools.HttpParserUpgrade)):
+            self._finish(flight, End.BAD_HTTP, f"no HTTP answer: {error}")
+        else:
+            self.counted.errors_unexpected += 1
+            self._finish(flight, End.BAD_HTTP, f"unexpected {type(error).__name__}: {error}")
+
+    def _retry(self, flight: Flight) -> bool:
+        """Once more on a fresh connection, when a pooled one turns out to have been closed by the peer meanwhile.
+
+        Only if not one byte was answered and it died at once: later it may be a server that crashed at work.
+        """
+        connection, exchange = flight.connection, flight.exchange
+        stale = flight.reused and not flight.received and mono_ns() - flight.sent_ns <= STALE_NS_MAX
+        if connection is None or exchange.retried or not stale:
+            return False
+        self.counted.retried += 1
+        exchange.retried = True
+        exchange.sent_last_ns = None
+        self._discard(connection)
+        flight.framing.release()
+        flight.reset(reused=False)
+        flight.addresses = [connection.address]
+        self._open(flight)
+        return True
+
+    def _finish(self, flight: Flight, end: End, text: str = "", done_ns: int | None = None) -> None:
+        """End an exchange and wake its greenlet. A complete answer is done with its last read, all else is now."""
+        if flight.exchange.end is not None:
+            return
+        connection, framing = flight.connection, flight.framing
+        if done_ns is None:
+            done_ns = flight.reads[-1][0] if end is End.COMPLETE else mono_ns()
+        flight.settle(end, text, done_ns)
+        self.counted.reads += len(flight.reads)
+        self.counted.reads_kernel += sum(read[3] for read in flight.reads)
+        self._flights.discard(flight)
+        flight.connection = None
+        if connection is not None:
+            connection.flight = None
+            keep = end is End.COMPLETE and framing.keep_alive and not connection.unsent and not self._closed
+            if not keep or not self._pool.put(connection):
+                self._discard(connection)
+        # After the pass; a Waiter whose greenlet has left does nothing.
+        self._hub.loop.run_callback(flight.waiter.switch, None)
+
+    def _discard(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        connection.flight = None
+        self._pool.remove(connection)
+        self._epoll.unregister(connection.fd)
+        if self._in_pass:
+            # Closed now, the number could come back within the batch of events and be taken for the old socket.
+            self._closing.append(connection)
+        else:
+            connection.sock.close()
