@@ -1,0 +1,170 @@
+"""`loadtest simulate`: a local network to try the harness on, and the yardstick its accuracy is measured with."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from loadtest.clock import wall_ns
+from loadtest.records import TruthRecord
+from loadtest.runfolder import write_text
+from loadtest.simulator.network import Network
+from loadtest.simulator.server import Shell
+from loadtest.simulator.truth import TruthError, TruthLog, check_path
+from loadtest.simulator.wire import Connection
+
+BACKLOG = 1024
+TICK_S = 0.05
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loadtest simulate",
+        description="Run a simulated router and its network of nodes on this machine, for trying out and for tests. "
+        "It answers the router's API (/api/v1/...), OpenAI's (/v1/...) and the stats backend (/leaderboard, ...), "
+        "all on one port. Sessions are 11 (one node per task), 12 (two) and 21 (three). Stop it with Ctrl-C.",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+    )
+    parser.add_argument("--port", type=_port, default=5010, help="port; 0 takes any free one (default: %(default)s)")
+    parser.add_argument(
+        "--port-file", type=Path, metavar="FILE", help="write the port to FILE as soon as the server is ready"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="same seed, same nodes and decisions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--nodes", type=_nodes, default=24, help="how many nodes work in the network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        help="how fast nodes answer: at 1 first tokens take about 50 to 400 ms and the next ones 5 to 30 ms each, "
+        "with a long tail; 2 is twice as fast (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="PATH",
+        help="write what really happened to each request to Parquet files in the new folder PATH",
+    )
+    parser.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        help="ask clients for the key in environment variable NAME (default: no key is asked for)",
+    )
+    parser.add_argument(
+        "--no-task-id", action="store_true", help="behave like an older router, whose answers do not tell the task id"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"must be 0 to 65535, got {value}")
+    return value
+
+
+def _nodes(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 500:
+        raise argparse.ArgumentTypeError(f"must be 1 to 500, got {value}")
+    return value
+
+
+def _speed(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be 0.01 to 1000, got {text}")
+    return value
+
+
+async def simulate(arguments: argparse.Namespace, key: str | None) -> int:
+    """Listen until SIGTERM or SIGINT; returns the exit code."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    truth = None if arguments.truth is None else await TruthLog.start(arguments.truth)
+    try:
+        await _serve(arguments, key, truth, stop)
+    finally:
+        if truth is not None:
+            await truth.close()
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace, key: str | None, truth: TruthLog | None, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    network = Network(arguments.seed, arguments.nodes, wall_ns(), arguments.speed)
+    record = _forget if truth is None else truth.add
+    shell = Shell(network, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
+    connections: set[Connection] = set()
+    server = await loop.create_server(
+        lambda: Connection(shell.serve, connections), arguments.host, arguments.port, backlog=BACKLOG
+    )
+    port = server.sockets[0].getsockname()[1]
+    # A full collection walks every task kept and would stall all streams for tens of milliseconds. Connections cut
+    # their own cycles, so nothing needs collecting.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    if arguments.port_file is not None:
+        write_text(arguments.port_file, f"{port}\n")
+    print(f"simulator listening on http://{arguments.host}:{port}", flush=True)
+    while not stop.is_set():
+        shell.tick()
+        try:
+            await asyncio.wait_for(stop.wait(), TICK_S)
+        except TimeoutError:
+            continue
+    server.close()
+    for connection in list(connections):
+        connection.abort()
+    while connections:  # each abort is finished in the next pass of the loop, and records its truth there
+        await asyncio.sleep(0)
+
+
+def _forget(row: TruthRecord) -> None:
+    """Without --truth nobody keeps the rows."""
+
+
+def _raise_descriptor_limit() -> None:
+    """Soft limits of 1024 descriptors are common, and would end a test at 1000 connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Exit codes: 0 stopped by a signal with everything written, 1 could not run, 2 wrong usage."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    key = None
+    if arguments.api_key_env is not None:
+        key = os.environ.get(arguments.api_key_env)
+        if not key:
+            parser.error(f"--api-key-env {arguments.api_key_env}: the variable is not set; export it first")
+    _raise_descriptor_limit()
+    try:
+        if arguments.truth is not None:
+            check_path(arguments.truth)
+        return asyncio.run(simulate(arguments, key))
+    except OSError as error:
+        where = f"{arguments.host}:{arguments.port}"
+        print(f"loadtest simulate: {where}: {error.strerror or error}; try another --port", file=sys.stderr)
+    except TruthError as error:
+        print(f"loadtest simulate: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

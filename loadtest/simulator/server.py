@@ -1,0 +1,316 @@
+"""The HTTP shell: routes, keys, refusals. All decisions are the state machine's; all waiting is in `answers.py`."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from hmac import compare_digest
+from typing import Any
+
+import msgspec
+
+from loadtest.clock import cpu_ns, measure_wall_offset, mono_ns
+from loadtest.records import TruthRecord
+from loadtest.simulator import control
+from loadtest.simulator.answers import Stream, Whole
+from loadtest.simulator.formats import (
+    NGINX_404,
+    ChatAnswer,
+    ChatBody,
+    CompletionBody,
+    RouterAnswer,
+    Usage,
+    completion_id,
+    error_body,
+    estimate_tokens,
+    invalid_body,
+)
+from loadtest.simulator.network import Network, Submitted
+from loadtest.simulator.sessions import Session
+from loadtest.simulator.tasks import SECOND_NS
+from loadtest.simulator.wire import HTML, Request
+
+BACKEND_REFRESH_NS = 2 * SECOND_NS  # the stats backend's period is not documented; its bodies are built once in it
+
+Parameters = list[str]
+
+
+class Shell:
+    """Serves one Network. `record` takes each finished TruthRecord."""
+
+    def __init__(
+        self,
+        network: Network,
+        record: Callable[[TruthRecord], None],
+        *,
+        host: str = "127.0.0.1",
+        key: str | None = None,
+        tell_task_id: bool = True,
+    ) -> None:
+        self.network = network
+        self._record = record
+        self._host = host
+        self._key = key
+        self._tell_task_id = tell_task_id
+        self._started_ns = mono_ns()
+        # Wall time is read once: the machine's time must not jump with the system's clock.
+        self._wall_offset_ns = measure_wall_offset().offset_ns
+        self._cached: dict[str, tuple[int, bytes]] = {}
+        self._cpu_seen = (self._started_ns, cpu_ns())
+        self._cpu_percent = 0.0
+
+    # From request to route.
+
+    def serve(self, request: Request) -> None:
+        """Answer one request, now or by leaving a Stream or Whole on its connection."""
+        found = find_route(request.method, request.path)
+        if found is None:
+            if any(find_route(method, request.path) for method in ("GET", "POST")):
+                return request.connection.send(405, b'{"detail":"Method Not Allowed"}')
+            return request.connection.send(404, NGINX_404, HTML)
+        route, parameters = found
+        if request.path.startswith(("/api/", "/v1/")) and not self._is_allowed(request):
+            return request.connection.send(401, error_body("missing or wrong API key", "unauthorized"))
+        route(self, request, parameters)
+
+    def _is_allowed(self, request: Request) -> bool:
+        if self._key is None:
+            return True
+        return compare_digest(request.header(b"authorization"), b"Bearer " + self._key.encode())
+
+    def now_ns(self) -> int:
+        """The machine's time: Unix ns that run with the monotonic clock."""
+        return mono_ns() + self._wall_offset_ns
+
+    def tick(self) -> None:
+        """Play what is due, so that no request has to play a backlog."""
+        self.network.advance(self.now_ns())
+
+    # Completions.
+
+    def completions(self, request: Request, parameters: Parameters) -> None:
+        try:
+            body = _COMPLETION.decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return request.connection.send(422, invalid_body(str(error)))
+        session_id = parameters[0] if parameters else body.session_id
+        if session_id is None:
+            return request.connection.send(422, invalid_body("session_id: required in the body or in the path"))
+        session = self.network.sessions.get(str(session_id))
+        if session is None:
+            return self._no_session(request, str(session_id))
+        submitted = self.network.submit(
+            request.received_ns + self._wall_offset_ns,
+            session.session_id,
+            prompt_tokens=estimate_tokens(len(body.prompt)),
+            tokens_max=body.max_tokens,
+            precommit_timeout_s=body.precommit_timeout,
+        )
+        task = submitted.task
+        answer = RouterAnswer(
+            completion_id("cmpl", session.session_id, task.task_id),
+            task.created_ns // SECOND_NS,
+            task.task_id if self._tell_task_id else None,
+            task.finish_reason,
+        )
+        truth = self._truth(request, "cortensor", submitted, body.client_reference)
+        usage = Usage(estimate_tokens(len(body.prompt)), task.tokens)
+        if body.stream:
+            pieces = self._pieces(submitted)
+            Stream(request.connection, truth, answer.frames(), pieces, submitted.offsets_ns, body.timeout, self._record)
+        else:
+            whole = answer.whole(self._pieces(submitted), usage)
+            Whole(request.connection, truth, whole, submitted.offsets_ns[-1], body.timeout, self._record)
+
+    def chat(self, request: Request, parameters: Parameters) -> None:
+        """The gateway in front of routers: it picks a session by model, and has no task id to tell."""
+        try:
+            body = _CHAT.decode(request.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return request.connection.send(422, invalid_body(str(error)))
+        session = self._session_for(body.model)
+        if session is None:
+            message = f"model {body.model!r} does not exist; GET /v1/models lists them"
+            return request.connection.send(404, error_body(message, "model_not_found"))
+        prompt_tokens = estimate_tokens(body.text_length())
+        submitted = self.network.submit(
+            request.received_ns + self._wall_offset_ns,
+            session.session_id,
+            prompt_tokens=prompt_tokens,
+            tokens_max=body.tokens_max(),
+        )
+        task = submitted.task
+        answer = ChatAnswer(
+            completion_id("chatcmpl", session.session_id, task.task_id),
+            task.created_ns // SECOND_NS,
+            session.model,
+            task.finish_reason,
+        )
+        usage = Usage(prompt_tokens, task.tokens)
+        truth = self._truth(request, "openai-chat", submitted, body.client_reference)
+        if body.stream:
+            told = usage if body.stream_options is not None and body.stream_options.include_usage else None
+            pieces = self._pieces(submitted)
+            Stream(request.connection, truth, answer.frames(told), pieces, submitted.offsets_ns, None, self._record)
+        else:
+            whole = answer.whole(self._pieces(submitted), usage)
+            Whole(request.connection, truth, whole, submitted.offsets_ns[-1], None, self._record)
+
+    def _session_for(self, model: str) -> Session | None:
+        """The least used session of a model; "" and "default" mean any model."""
+        able = [s for s in self.network.sessions.values() if model in ("", "default", s.model)]
+        return min(able, key=lambda s: s.tasks_started, default=None)
+
+    def _pieces(self, submitted: Submitted) -> tuple[str, ...]:
+        assert submitted.task.returned is not None
+        return control.pieces_of(self.network, submitted.task, submitted.task.returned)
+
+    def _truth(self, request: Request, route: str, submitted: Submitted, client_reference: str) -> TruthRecord:
+        """The truth known at acceptance; the answer adds its instants."""
+        task = submitted.task
+        assert task.returned is not None
+        return TruthRecord(
+            client_reference=client_reference or request.header(b"x-request-id").decode("latin-1"),
+            route=route,
+            session=task.session,
+            task_id=str(task.task_id),
+            received_ns=request.received_ns,
+            tokens=task.tokens,
+            assigned=tuple(work.node.key for work in task.works),
+            returned_node=task.returned.node.key,
+            chosen_because=task.chosen_because,
+        )
+
+    # Router control plane.
+
+    def ping(self, request: Request, parameters: Parameters) -> None:
+        self._reply(request, {"status": "ok"})
+
+    def info(self, request: Request, parameters: Parameters) -> None:
+        self._reply(request, control.info(self.network, self._host))
+
+    def status(self, request: Request, parameters: Parameters) -> None:
+        now_ns = mono_ns()
+        seen_ns, seen_cpu_ns = self._cpu_seen
+        if now_ns - seen_ns >= SECOND_NS:
+            used_ns = cpu_ns()
+            self._cpu_percent = round(100 * (used_ns - seen_cpu_ns) / (now_ns - seen_ns), 2)
+            self._cpu_seen = (now_ns, used_ns)
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        uptime_s = (now_ns - self._started_ns) // SECOND_NS
+        memory_percent = round(100 * peak_bytes / machine_bytes, 3)
+        self._reply(request, control.status(self.network, uptime_s, self._cpu_percent, memory_percent))
+
+    def miners(self, request: Request, parameters: Parameters) -> None:
+        self._reply_cached(request, "miners", lambda: control.miners(self.network))
+
+    def sessions(self, request: Request, parameters: Parameters) -> None:
+        self._reply(request, control.sessions(self.network))
+
+    def session(self, request: Request, parameters: Parameters) -> None:
+        session = self.network.sessions.get(parameters[0])
+        if session is None:
+            return self._no_session(request, parameters[0])
+        self._reply(request, control.session(session))
+
+    def tasks(self, request: Request, parameters: Parameters) -> None:
+        session = self.network.sessions.get(parameters[0])
+        if session is None:
+            return self._no_session(request, parameters[0])
+        self.tick()
+        self._reply(request, control.tasks(self.network, session))
+
+    def task(self, request: Request, parameters: Parameters) -> None:
+        session = self.network.sessions.get(parameters[0])
+        if session is None:
+            return self._no_session(request, parameters[0])
+        task = session.tasks.get(int(parameters[1])) if parameters[1].isascii() and parameters[1].isdigit() else None
+        if task is None:
+            message = f"task {parameters[1]} of session {parameters[0]} not found"
+            return request.connection.send(404, error_body(message, "task_not_found"))
+        self.tick()
+        self._reply(request, control.task(self.network, task))
+
+    def models(self, request: Request, parameters: Parameters) -> None:
+        created_s = (self._started_ns + self._wall_offset_ns) // SECOND_NS
+        self._reply(request, control.model_list(self.network, created_s))
+
+    # Stats backend.
+
+    def leaderboard(self, request: Request, parameters: Parameters) -> None:
+        self._reply_cached(request, "leaderboard", lambda: list(self.network.stats.values()))
+
+    def leaderboard_by_address(self, request: Request, parameters: Parameters) -> None:
+        self._reply_cached(request, "by-address", lambda: control.leaderboard_by_address(self.network))
+
+    def reputation(self, request: Request, parameters: Parameters) -> None:
+        self._reputation(request, parameters[0], self.network.reputation)
+
+    def session_reputation(self, request: Request, parameters: Parameters) -> None:
+        self._reputation(request, parameters[0], self.network.session_reputation)
+
+    def network_stats_tasks(self, request: Request, parameters: Parameters) -> None:
+        self._reply(request, control.network_stats_tasks(self.network))
+
+    def _reputation(self, request: Request, address: str, series: dict[str, Any]) -> None:
+        self.tick()
+        reputation = series.get(address.lower())
+        if reputation is None:
+            return request.connection.send(404, error_body(f"no node {address}", "node_not_found"))
+        self._reply(request, reputation.shape())
+
+    # Replies.
+
+    def _no_session(self, request: Request, session_id: str) -> None:
+        request.connection.send(404, error_body(f"session {session_id} not found", "session_not_found"))
+
+    def _reply(self, request: Request, shape: Any) -> None:
+        request.connection.send(200, msgspec.json.encode(shape))
+
+    def _reply_cached(self, request: Request, name: str, build: Callable[[], Any]) -> None:
+        made_ns, body = self._cached.get(name, (0, b""))
+        if not body or mono_ns() - made_ns >= BACKEND_REFRESH_NS:
+            self.tick()
+            body = msgspec.json.encode(build())
+            self._cached[name] = (mono_ns(), body)
+        request.connection.send(200, body)
+
+
+_COMPLETION = msgspec.json.Decoder(CompletionBody)
+_CHAT = msgspec.json.Decoder(ChatBody)
+
+Route = Callable[[Shell, Request, Parameters], None]
+
+ROUTES: dict[str, Route] = {
+    "POST /api/v1/completions": Shell.completions,
+    "POST /api/v1/completions/{}": Shell.completions,
+    "GET /api/v1/ping": Shell.ping,
+    "GET /api/v1/info": Shell.info,
+    "GET /api/v1/status": Shell.status,
+    "GET /api/v1/miners": Shell.miners,
+    "GET /api/v1/sessions": Shell.sessions,
+    "GET /api/v1/sessions/{}": Shell.session,
+    "GET /api/v1/tasks/{}": Shell.tasks,
+    "GET /api/v1/tasks/{}/{}": Shell.task,
+    "POST /v1/chat/completions": Shell.chat,
+    "GET /v1/models": Shell.models,
+    "GET /leaderboard": Shell.leaderboard,
+    "GET /leaderboard-by-address": Shell.leaderboard_by_address,
+    "GET /reputation/{}": Shell.reputation,
+    "GET /session-reputation/{}": Shell.session_reputation,
+    "GET /network-stats-tasks": Shell.network_stats_tasks,
+}
+
+
+def find_route(method: str, path: str) -> tuple[Route, Parameters] | None:
+    """The route of a path and the parameters in it: as written, or with its last one or two parts as parameters."""
+    parts = path.split("/")
+    for count in range(min(3, len(parts))):
+        kept = parts[: len(parts) - count] + ["{}"] * count
+        route = ROUTES.get(f"{method} {'/'.join(kept)}")
+        parameters = parts[len(parts) - count :]
+        if route is not None and all(parameters):
+            return route, parameters
+    return None
