@@ -8,6 +8,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -88,49 +89,64 @@ def _speed(text: str) -> float:
     return value
 
 
-async def simulate(arguments: argparse.Namespace, key: str | None) -> int:
-    """Listen until SIGTERM or SIGINT; returns the exit code."""
+async def simulate(arguments: argparse.Namespace, key: str | None, listening: socket.socket) -> int:
+    """Serve on `listening` until SIGTERM or SIGINT; returns the exit code."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     truth = None if arguments.truth is None else await TruthLog.start(arguments.truth)
     try:
-        await _serve(arguments, key, truth, stop)
+        network = Network(arguments.seed, arguments.nodes, wall_ns(), arguments.speed)
+        record = _forget if truth is None else truth.add
+        shell = Shell(network, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
+        connections: set[Connection] = set()
+        server = await loop.create_server(lambda: Connection(shell.serve, connections), sock=listening, backlog=BACKLOG)
+        _settle_garbage()
+        _announce(arguments, listening)
+        await _tick_until(stop, shell)
+        server.close()
+        await _hang_up(connections)
     finally:
         if truth is not None:
             await truth.close()
     return 0
 
 
-async def _serve(arguments: argparse.Namespace, key: str | None, truth: TruthLog | None, stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    network = Network(arguments.seed, arguments.nodes, wall_ns(), arguments.speed)
-    record = _forget if truth is None else truth.add
-    shell = Shell(network, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
-    connections: set[Connection] = set()
-    server = await loop.create_server(
-        lambda: Connection(shell.serve, connections), arguments.host, arguments.port, backlog=BACKLOG
-    )
-    port = server.sockets[0].getsockname()[1]
-    # A full collection walks every task kept and would stall all streams for tens of milliseconds. Connections cut
-    # their own cycles, so nothing needs collecting.
+def _settle_garbage() -> None:
+    """No garbage collection from here on.
+
+    A full one walks every task kept and would stall all streams for tens of milliseconds. Connections cut their own
+    cycles, so there is nothing to collect.
+    """
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _announce(arguments: argparse.Namespace, listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
     if arguments.port_file is not None:
         write_text(arguments.port_file, f"{port}\n")
-    print(f"simulator listening on http://{arguments.host}:{port}", flush=True)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    print(f"simulator listening on http://{host}:{port}", flush=True)
+
+
+async def _tick_until(stop: asyncio.Event, shell: Shell) -> None:
+    """Keep the machine's time running, so that no request has to play a backlog."""
     while not stop.is_set():
         shell.tick()
         try:
             await asyncio.wait_for(stop.wait(), TICK_S)
         except TimeoutError:
             continue
-    server.close()
+
+
+async def _hang_up(connections: set[Connection]) -> None:
+    """Cut what is under way. Each abort ends in the next pass of the loop, which records its truth."""
     for connection in list(connections):
         connection.abort()
-    while connections:  # each abort is finished in the next pass of the loop, and records its truth there
+    while connections:
         await asyncio.sleep(0)
 
 
@@ -154,13 +170,15 @@ def main(argv: list[str] | None = None) -> int:
         if not key:
             parser.error(f"--api-key-env {arguments.api_key_env}: the variable is not set; export it first")
     _raise_descriptor_limit()
+    family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     try:
         if arguments.truth is not None:
             check_path(arguments.truth)
-        return asyncio.run(simulate(arguments, key))
+        with socket.create_server((arguments.host, arguments.port), family=family, backlog=BACKLOG) as listening:
+            return asyncio.run(simulate(arguments, key, listening))
     except OSError as error:
         where = f"{arguments.host}:{arguments.port}"
-        print(f"loadtest simulate: {where}: {error.strerror or error}; try another --port", file=sys.stderr)
+        print(f"loadtest simulate: {where}: {error.strerror or error}; give another --port or --host", file=sys.stderr)
     except TruthError as error:
         print(f"loadtest simulate: {error}", file=sys.stderr)
     return 1

@@ -81,9 +81,8 @@ class TruthLog:
                 f"{self._path}: the truth log was not written within {CLOSE_S:g} s; the disk is too slow"
             ) from None
         if code or self.lost_rows:
-            raise TruthError(
-                f"{self._path}: truth log incomplete ({self.lost_rows} rows lost, writer ended with {code}); check the disk"
-            )
+            lost = f"{self.lost_rows} rows lost, writer ended with {code}"
+            raise TruthError(f"{self._path}: truth log incomplete: {lost}; check the disk")
 
 
 def write_parts(source: BinaryIO, path: Path) -> int:
