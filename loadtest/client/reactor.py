@@ -327,17 +327,17 @@ class Reactor:
 
     def _broken(self, flight: Flight, error: Exception) -> None:
         """A read, a write or the framing failed."""
-        framing = flight.framing
-        if framing.complete:
-            # Bytes after the end of the answer. The read that brought both was not noted, so it gets user time.
-            now_ns = mono_ns()
-            floor_ns = max(flight.sent_ns, self._drained_ns)
-            flight.reads.append((now_ns, max(0, now_ns - floor_ns), len(framing.body), False))
-            framing.keep_alive = False
-            self._finish(flight, End.COMPLETE)
-        elif isinstance(error, OSError):
+        if isinstance(error, OSError):
             if not self._retry(flight):
                 self._finish(flight, End.RESET, error.strerror or str(error))
+            return
+        # The read that brought the offending bytes was not noted; it gets user time.
+        now_ns, framing = mono_ns(), flight.framing
+        floor_ns = max(flight.sent_ns, self._drained_ns)
+        flight.reads.append((now_ns, max(0, now_ns - floor_ns), len(framing.body), False))
+        if framing.complete:
+            framing.keep_alive = False  # bytes after the end of the answer
+            self._finish(flight, End.COMPLETE)
         elif isinstance(error, (httptools.HttpParserError, httptools.HttpParserUpgrade)):
             self._finish(flight, End.BAD_HTTP, f"no HTTP answer: {error}")
         else:

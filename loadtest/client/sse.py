@@ -78,7 +78,7 @@ class Decoder:
 
     def flush(self) -> bool:
         """The stream has ended: True when an unfinished event was left, which the standard discards."""
-        left = bool(self._pending.strip(_BOM if not self._begun else b"") or self._data or self._type)
+        left = bool(self._pending or self._data or self._type)
         self._pending = b""
         self._data = []
         self._type = ""
