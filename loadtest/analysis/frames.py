@@ -1,0 +1,125 @@
+"""The tables of a run folder as pandas frames, and the clocks that line their rows up.
+
+Integers arrive as nullable Int64: a missing instant stays missing and nanoseconds stay exact (a float64
+would round Unix nanoseconds to 256 ns). List columns stay in Arrow and are read only by who needs them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loadtest.records import SCHEMA_VERSION, NodeSnapshot, RequestRecord
+from loadtest.runfolder import RunFolderError, arrow_schema, read_table, write_table
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+JOINED_REQUESTS = "joined/requests.parquet"
+JOINED_MINERS = "joined/request_miners.parquet"
+_JOINED_VERSION = f"joined/{SCHEMA_VERSION}".encode()
+_VERSION_KEY = b"loadtest_schema"
+_TYPES = {pa.int64(): pd.Int64Dtype()}
+
+
+def scalar_columns(record: type) -> list[str]:
+    """Names of the columns of a record type that are not lists."""
+    return [field.name for field in arrow_schema(record) if not pa.types.is_list(field.type)]
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """An Arrow table as a frame: int64 becomes nullable Int64, text becomes str with missing values."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_TYPES.get)
+    return frame
+
+
+def requests_frame(run: Path) -> pd.DataFrame:
+    """Every stored turn, list columns left out, in file order; RunFolderError when a row is there twice."""
+    frame = to_frame(read_table(run, "requests", scalar_columns(RequestRecord)))
+    twice = int(frame.duplicated(["worker", "seq"]).sum())
+    if twice:
+        raise RunFolderError(
+            f"{run / 'requests'}: {twice} rows are stored twice (same worker and seq); delete the repeated part file"
+        )
+    return frame
+
+
+def snapshots_frame(run: Path) -> pd.DataFrame:
+    """Every snapshot, one row per (source, node, instant), addresses lower case.
+
+    A miner can own several rows of one leaderboard; they share an instant and their counters are summed.
+    """
+    frame = to_frame(read_table(run, "snapshots", scalar_columns(NodeSnapshot)))
+    frame["node"] = frame["node"].str.lower()
+    keys = ["source", "node", "observed_wall_ns"]
+    counts = [name for name in frame.columns if name.endswith(("_points", "_counter", "_all", "_success"))]
+    if not frame.duplicated(keys).any():
+        return frame[keys + counts]
+    return frame.groupby(keys, as_index=False, sort=False)[counts].sum(min_count=1)
+
+
+def write_joined(path: Path, frame: pd.DataFrame) -> None:
+    """Write a joined frame so that `read_joined` knows its version."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    write_table(path, table.replace_schema_metadata({_VERSION_KEY: _JOINED_VERSION}))
+
+
+def read_joined(path: Path) -> pd.DataFrame:
+    """A joined frame; RunFolderError when it is missing, damaged or of another version."""
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise RunFolderError(f"{path}: the run is not joined yet; run `loadtest join` first") from None
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise RunFolderError(f"{path}: damaged ({str(error).splitlines()[0][:160]}); join the run again") from None
+    found = (table.schema.metadata or {}).get(_VERSION_KEY, b"none")
+    if found != _JOINED_VERSION:
+        raise RunFolderError(f"{path}: schema {found.decode('utf-8', 'replace')} is not ours; join the run again")
+    return to_frame(table)
+
+
+class Clocks(NamedTuple):
+    """How a run's clocks relate: worker rows to the master's monotonic clock, and that to the wall."""
+
+    t0_ns: int  # master's monotonic
+    wall_minus_mono_ns: int
+    wall_bound_ns: int  # error of the line above, with what the wall moved during the run
+    worker_bound_ns: dict[int, int]
+
+    @classmethod
+    def of(cls, run: Path, manifest: dict[str, Any], requests: pd.DataFrame) -> Clocks:
+        """From the manifest; a run cut off before t0 was written takes its first scheduled turn as t0."""
+        clock = manifest.get("clock") or {}
+        wall = clock.get("wall_minus_mono_ns")
+        if wall is None:
+            raise RunFolderError(f"{run}: the manifest has no clock; rows cannot be placed in time, run again")
+        moved = abs((clock.get("wall_minus_mono_end_ns") or wall) - wall)
+        t0_ns = manifest.get("t0_ns")
+        if t0_ns is None:
+            t0_ns = int((requests["scheduled_ns"] + requests["clock_offset_ns"]).min()) if len(requests) else 0
+        bounds = {int(w["worker"]): int(w.get("clock_bound_ns") or 0) for w in manifest.get("workers", [])}
+        return cls(t0_ns, wall, int(clock.get("bound_ns") or 0) + moved, bounds)
+
+    def run_s(self, requests: pd.DataFrame, instant: str) -> Floats:
+        """Seconds since t0 of an instant column, on the master's clock; NaN where it did not happen."""
+        ns = requests[instant] + requests["clock_offset_ns"] - self.t0_ns
+        return ns.to_numpy(dtype=np.float64, na_value=np.nan) / 1e9
+
+    def wall_ns(self, requests: pd.DataFrame, instant: str) -> pd.Series[int]:
+        """Unix nanoseconds of an instant column (nullable Int64)."""
+        wall: pd.Series[int] = requests[instant] + requests["clock_offset_ns"] + self.wall_minus_mono_ns
+        return wall
+
+    def bound_ns(self, requests: pd.DataFrame) -> npt.NDArray[np.int64]:
+        """How far each row's wall instants may be off: its worker's bound plus the master's."""
+        workers = requests["worker"].to_numpy(dtype=np.int64)
+        bounds = np.zeros(len(workers), dtype=np.int64)
+        for worker, bound in self.worker_bound_ns.items():
+            bounds[workers == worker] = bound
+        return bounds + self.wall_bound_ns

@@ -1,0 +1,71 @@
+"""What a run could not show: one sentence each, printed with the results, never left to the reader's memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from loadtest.analysis.percentiles import SMALLEST_INTERVAL, SMALLEST_SAMPLE
+from loadtest.analysis.series import SECONDS_MAX
+
+NODES_FOR_A_LINK = 50  # with fewer, a rank correlation of 0.3 cannot be told from none
+
+
+def limits(manifest: dict[str, Any], requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
+    """Sentences for this run. `requests` is the joined measured cohort, `summary` what was computed so far."""
+    said = [*_load(manifest), *_percentiles(summary), *_nodes(requests, summary), *summary["warnings"]]
+    if len(summary["series"]) == SECONDS_MAX:
+        said.append("The time series shows the first day only.")
+    return said
+
+
+def _load(manifest: dict[str, Any]) -> list[str]:
+    said = []
+    if manifest.get("mode") == "closed":
+        said.append("Closed mode: members wait for answers, so a slow router is asked less and its queueing is hidden.")
+    if manifest.get("history") == "scripted":
+        said.append("History is scripted: later prompts hold planned answers, not the ones this router gave.")
+    scale = manifest.get("time_scale", 1.0)
+    if scale != 1.0:
+        said.append(f"Think time was scaled by {scale:g}: what a router keeps between turns was tested for less time.")
+    if len(manifest.get("targets", [])) == 1:
+        said.append("One target only: nothing here compares routers.")
+    if manifest.get("stopped_early_s") is not None:
+        said.append(f"The run was stopped after {manifest['stopped_early_s']:g} s of {manifest['offered_s']:g} s.")
+    return said
+
+
+def _percentiles(summary: dict[str, Any]) -> list[str]:
+    said = []
+    e2e = summary["latency"]["e2e_ms"]["service"]
+    n = e2e["n"]
+    for level in ("p50", "p95", "p99"):
+        if n < SMALLEST_INTERVAL[level]:
+            said.append(f"{level} is withheld: {n} turns, and below {SMALLEST_INTERVAL[level]} it has no interval.")
+        elif n < SMALLEST_SAMPLE[level]:
+            said.append(f"{level} is rough: {n} turns, and comparing it takes {SMALLEST_SAMPLE[level]}.")
+    if n and not summary["latency"]["ttft_ms"]["service"]["n"]:
+        said.append("Nothing was streamed: there is no TTFT, TPOT or ITL, and E2E is the headline.")
+    if e2e["censored"]:
+        said.append(f"{e2e['censored']} of {n} turns failed: they count as slower than every answer.")
+    return said
+
+
+def _nodes(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
+    said = []
+    attribution, join = summary["attribution"], summary["join"]
+    share = attribution["lookup_share"]
+    if attribution["requests"] and share < 1:
+        said.append(f"{100 * (1 - share):.0f} % of the sent requests have no task look-up: nodes are a sample.")
+    failed = requests[(requests["outcome"] != "ok") & requests["sent_ns"].notna()]
+    hidden = int(failed["node"].isna().sum())
+    if hidden:
+        said.append(f"{hidden} failed requests name no node: the ok shares of nodes are too high.")
+    if summary["nodes"] and len(summary["nodes"]) < NODES_FOR_A_LINK:
+        said.append(f"{len(summary['nodes'])} nodes: a link of reputation and latency needs about {NODES_FOR_A_LINK}.")
+    if join["rows"] and not join["with_snapshot"]:
+        said.append("No request has a reputation: nothing here relates latency to reputation.")
+    elif join["rows"] and not join["with_session_snapshot"]:
+        said.append("No user-task reputation was known before the requests: only network-task reputation is joined.")
+    return said

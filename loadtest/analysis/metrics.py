@@ -1,0 +1,166 @@
+"""The metrics: one function each over the requests frame, one value per row, in the order of the frame.
+
+Shared rules (method: Tene for response, Le Boudec for censoring):
+- A latency is a float in milliseconds. NaN means *absent*: the metric does not apply to this row and the row
+  is in no denominator. +inf means *censored*: the turn was offered and did not end well, so its value is
+  larger than anything seen; percentiles that fall among them are printed as "> N s".
+- *service* counts from `sent` and is censored for every failed turn that was tried.
+- *response* counts from `scheduled`, the plan, and is censored also for turns that were dropped.
+- `not_reached` turns are absent everywhere: they were never due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from loadtest.analysis.frames import Floats, Mask
+from loadtest.quantiles import LogHistogram
+from loadtest.records import NOT_SENT, Outcome, Phase, RequestRecord
+from loadtest.runfolder import part_paths, read_part
+
+_WAITED = (Outcome.CLIENT_TIMEOUT, Outcome.ROUTER_TIMEOUT, Outcome.CANCELLED)
+
+
+def measured(requests: pd.DataFrame) -> pd.DataFrame:
+    """The measured cohort: turns scheduled in the measure phase, whenever they ended."""
+    return requests[requests["phase"] == Phase.MEASURE.value].reset_index(drop=True)
+
+
+def ok(requests: pd.DataFrame) -> Mask:
+    """Turns that ended well."""
+    return (requests["outcome"] == Outcome.OK.value).to_numpy(dtype=bool)
+
+
+def tried(requests: pd.DataFrame) -> Mask:
+    """Turns for which a request left the harness or was about to: neither dropped nor not reached."""
+    return ~requests["outcome"].isin([o.value for o in NOT_SENT]).to_numpy(dtype=bool)
+
+
+def offered(requests: pd.DataFrame) -> Mask:
+    """Turns that were due: all but those not reached. The denominator of offered load."""
+    return (requests["outcome"] != Outcome.NOT_REACHED.value).to_numpy(dtype=bool)
+
+
+def ttft_ms(requests: pd.DataFrame) -> Floats:
+    """Time to first token, service: first_content - sent, ms. First non-empty text, reasoning included.
+
+    Absent for turns that did not ask for a stream, and for good answers in which no content was timed.
+    """
+    return _latency(requests, "first_content_ns", "sent_ns", _streamed(requests), tried(requests))
+
+
+def ttft_response_ms(requests: pd.DataFrame) -> Floats:
+    """Time to first token, response: first_content - scheduled, ms. Absent as in `ttft_ms`; dropped is censored."""
+    return _latency(requests, "first_content_ns", "scheduled_ns", _streamed(requests), offered(requests))
+
+
+def e2e_ms(requests: pd.DataFrame) -> Floats:
+    """End to end, service: done - sent, ms, to the end of the stream and not to its last content."""
+    return _latency(requests, "done_ns", "sent_ns", np.ones(len(requests), dtype=bool), tried(requests))
+
+
+def e2e_response_ms(requests: pd.DataFrame) -> Floats:
+    """End to end, response: done - scheduled, ms; dropped is censored."""
+    return _latency(requests, "done_ns", "scheduled_ns", np.ones(len(requests), dtype=bool), offered(requests))
+
+
+def tpot_ms(requests: pd.DataFrame) -> Floats:
+    """Time per output token: (last_content - first_content) / (n_out - 1), ms, one value per request.
+
+    Absent for turns that did not ask for a stream and for answers of fewer than two tokens. A failed stream is
+    censored, not absent: giving up on slow answers must not make the rest look fast.
+    """
+    tokens = output_tokens(requests)
+    spread = _elapsed_ms(requests, "last_content_ns", "first_content_ns")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.where(tokens >= 2, spread / (tokens - 1), np.nan)
+    return _censored(requests, value, _streamed(requests), tried(requests))
+
+
+def send_lag_ms(requests: pd.DataFrame) -> Floats:
+    """Our own lateness: sent - scheduled, ms. Absent where nothing was sent."""
+    return _elapsed_ms(requests, "sent_ns", "scheduled_ns")
+
+
+def tokens_per_s(requests: pd.DataFrame) -> Floats:
+    """Output rate as the member sees it: n_out / (done - sent), tokens per second. Absent unless ok."""
+    seconds = _elapsed_ms(requests, "done_ns", "sent_ns") / 1e3
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = output_tokens(requests) / seconds
+    return np.where(ok(requests) & (seconds > 0), rate, np.nan)
+
+
+def output_tokens(requests: pd.DataFrame) -> Floats:
+    """n_out: the server's usage when it says more than 0, else our count, else the number of content chunks.
+
+    Clients of the router report usage objects full of zeros, so a zero is "not told".
+    """
+    usage = _numbers(requests, "usage_completion_tokens")
+    counted = _numbers(requests, "counted_tokens")
+    chunks = _numbers(requests, "content_chunks")
+    return np.where(usage > 0, usage, np.where(counted > 0, counted, np.where(chunks > 0, chunks, np.nan)))
+
+
+def waited_ms(requests: pd.DataFrame, since: str) -> Floats:
+    """How long a timed-out or cancelled turn is known to have taken at least: done - since, ms; else NaN."""
+    waited = requests["outcome"].isin([o.value for o in _WAITED]).to_numpy(dtype=bool)
+    return np.where(waited, _elapsed_ms(requests, "done_ns", since), np.nan)
+
+
+def itl_histogram(run: Path, phase: Phase = Phase.MEASURE) -> LogHistogram:
+    """Inter-token latency: the gaps between content chunks of one phase, pooled over chunks, ns, within 1 %.
+
+    Summed from the histogram in every row, one part file at a time, so chunk lists are not needed. Gaps seen
+    before a failure are real and stay in.
+    """
+    total = LogHistogram()
+    for path in part_paths(run, "requests"):
+        part = read_part(path, RequestRecord, ["phase", "itl_keys", "itl_counts"])
+        part = part.filter(pc.equal(part["phase"], phase.value))
+        keys = _flat(part["itl_keys"])
+        if len(keys):
+            distinct, where = np.unique(keys, return_inverse=True)
+            counts = np.bincount(where, weights=_flat(part["itl_counts"])).astype(np.int64)
+            total.merge(distinct.astype(int).tolist(), counts.tolist())
+    return total
+
+
+def itl_gaps_ms(chunk_ns: Sequence[Sequence[int]]) -> Floats:
+    """Inter-token latency from chunk lists, exact: c[i] - c[i-1], ms. A gap of 0 is real: two events in one read."""
+    gaps = [np.diff(np.asarray(chunks, dtype=np.int64)) for chunks in chunk_ns]
+    return np.concatenate(gaps).astype(np.float64) / 1e6 if gaps else np.empty(0)
+
+
+def _flat(lists: pa.ChunkedArray) -> Floats:
+    values: Floats = pc.list_flatten(lists).to_numpy().astype(np.float64)
+    return values
+
+
+def _streamed(requests: pd.DataFrame) -> Mask:
+    return requests["stream"].to_numpy(dtype=bool)
+
+
+def _numbers(requests: pd.DataFrame, name: str) -> Floats:
+    values: Floats = requests[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
+
+
+def _elapsed_ms(requests: pd.DataFrame, later: str, earlier: str) -> Floats:
+    """Subtracted as integers, then turned into ms: exact to the nanosecond however long the machine is up."""
+    values: Floats = (requests[later] - requests[earlier]).to_numpy(dtype=np.float64, na_value=np.nan)
+    return values / 1e6
+
+
+def _latency(requests: pd.DataFrame, later: str, earlier: str, applies: Mask, population: Mask) -> Floats:
+    return _censored(requests, _elapsed_ms(requests, later, earlier), applies, population)
+
+
+def _censored(requests: pd.DataFrame, value: Floats, applies: Mask, population: Mask) -> Floats:
+    """`value` for good turns, +inf for the other turns of the population, NaN outside it."""
+    return np.where(applies & population, np.where(ok(requests), value, np.inf), np.nan)

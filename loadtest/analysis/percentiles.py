@@ -1,0 +1,152 @@
+"""Percentiles of values some of which are censored. Nearest rank everywhere (`quantiles.nearest_rank`).
+
+Arrays in: NaN is absent, +inf is censored (see `metrics`). Numbers out are rounded to 3 decimals and never
+infinite: a percentile that falls among the censored is None and has a text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loadtest.analysis.frames import Floats
+from loadtest.quantiles import LogHistogram, midpoint, rank_interval
+
+LEVELS = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
+SMALLEST_INTERVAL = {"p50": 6, "p95": 59, "p99": 299}  # below these no two-sided 95 % interval exists
+SMALLEST_SAMPLE = {"p50": 100, "p95": 300, "p99": 1000}  # below these a figure is too rough to compare
+ECDF_POINTS_MAX = 200
+
+
+def number(value: float | None) -> float | None:
+    """A float for JSON: 3 decimals, None for absent and censored."""
+    return None if value is None or not math.isfinite(value) else round(float(value), 3)
+
+
+def describe(values: Floats, waited: Floats | None = None) -> dict[str, Any]:
+    """n, p50, p95, p99, max, their 95 % intervals and the number of censored values.
+
+    A percentile is None with a text when it is censored ("> 120 s") or when n is below SMALLEST_INTERVAL.
+    `waited` (same rows) says how long a censored row took at the least, and sharpens the text.
+    """
+    present = ~np.isnan(values)
+    ordered = np.sort(values[present])
+    n = len(ordered)
+    finite = ordered[np.isfinite(ordered)]
+    least = _least(values, waited, present)
+    found: dict[str, Any] = {
+        "n": n,
+        "max": number(float(finite[-1])) if len(finite) else None,
+        "censored": n - len(finite),
+    }
+    for name, q in LEVELS:
+        value = quantile(ordered, q)
+        found[name] = number(value) if n >= SMALLEST_INTERVAL[name] else None
+        found[f"{name}_interval"] = _interval(ordered, q)
+        if n < SMALLEST_INTERVAL[name]:
+            found[f"{name}_text"] = f"n too small ({n} < {SMALLEST_INTERVAL[name]})" if n else "no values"
+        elif value == math.inf:
+            found[f"{name}_text"] = _more_than(quantile(least, q), found["max"])
+    return found
+
+
+def describe_histogram(histogram: LogHistogram) -> dict[str, Any]:
+    """The same shape for pooled gaps in ns, in ms and within 1 %.
+
+    No intervals: the gaps of one answer are not independent, and an interval that assumes so would flatter.
+    """
+    found: dict[str, Any] = {"n": histogram.total(), "censored": 0}
+    found["max"] = number(midpoint(max(histogram.counts)) / 1e6) if histogram.counts else None
+    for name, q in LEVELS:
+        value = histogram.quantile(q)
+        found[name] = None if value is None else number(value / 1e6)
+        found[f"{name}_interval"] = None
+        if value is None:
+            found[f"{name}_text"] = "no values"
+    return found
+
+
+def quantile(ordered: Floats, q: float) -> float | None:
+    """`quantiles.nearest_rank` of a sorted array; None when empty, +inf when censored."""
+    return float(ordered[int(_nearest_rank(len(ordered), q)) - 1]) if len(ordered) else None
+
+
+def present_quantile(values: Floats, q: float) -> float | None:
+    """Quantile of an unsorted array without its absent values, for JSON."""
+    return number(quantile(np.sort(values[~np.isnan(values)]), q))
+
+
+def grouped_quantile(groups: npt.NDArray[np.intp], count: int, values: Floats, q: float) -> Floats:
+    """Nearest-rank quantile of `values` in each of `count` groups (codes 0 .. count-1, negative means none).
+
+    Shape (count,); NaN for a group without values, +inf when the quantile is censored.
+    """
+    keep = ~np.isnan(values) & (groups >= 0)
+    codes, kept = groups[keep], values[keep]
+    ordered = kept[np.lexsort((kept, codes))]
+    sizes = np.bincount(codes, minlength=count)
+    ranks = _nearest_rank(sizes, q)
+    result = np.full(count, np.nan)
+    filled = sizes > 0
+    result[filled] = ordered[(np.cumsum(sizes) - sizes + ranks - 1)[filled]]
+    return result
+
+
+def ecdf(values: Floats) -> list[list[float]]:
+    """At most 200 points (value, share of all present values <= value); censored values keep the top below 1.
+
+    Ranks are spaced by powers from both ends, so that the first and the last percent are drawn as finely as the middle.
+    """
+    present = values[~np.isnan(values)]
+    finite = np.sort(present[np.isfinite(present)])
+    if not len(finite):
+        return []
+    ranks = _ranks(len(finite))
+    return [[round(float(finite[r - 1]), 3), round(r / len(present), 6)] for r in ranks]
+
+
+def ecdf_histogram(histogram: LogHistogram) -> list[list[float]]:
+    """The ECDF of pooled gaps in ns as (ms, share)."""
+    keys = sorted(histogram.counts)
+    if not keys:
+        return []
+    shares = np.cumsum([histogram.counts[key] for key in keys]) / histogram.total()
+    return [[round(midpoint(keys[r - 1]) / 1e6, 3), round(float(shares[r - 1]), 6)] for r in _ranks(len(keys))]
+
+
+def _nearest_rank(sizes: int | npt.NDArray[np.intp], q: float) -> npt.NDArray[np.intp]:
+    """The rank of quantile q in each size, 1-based: `quantiles.nearest_rank` for many sizes at once."""
+    return np.maximum(1, np.ceil(q * np.asarray(sizes) * (1 - 1e-12))).astype(np.intp)
+
+
+def _ranks(n: int) -> list[int]:
+    if n <= ECDF_POINTS_MAX:
+        return list(range(1, n + 1))
+    steps = np.unique(np.geomspace(1, (n + 1) / 2, ECDF_POINTS_MAX // 2).astype(np.int64))
+    return [int(r) for r in np.unique(np.concatenate([steps, n + 1 - steps]))]
+
+
+def _least(values: Floats, waited: Floats | None, present: npt.NDArray[np.bool_]) -> Floats:
+    """What each value is known to be at least, sorted: itself, or the time waited, or +inf for an outright error."""
+    if waited is None:
+        return np.sort(values[present])
+    return np.sort(np.where(np.isinf(values) & ~np.isnan(waited), waited, values)[present])
+
+
+def _interval(ordered: Floats, q: float) -> list[float] | None:
+    ranks = rank_interval(len(ordered), q)
+    if ranks is None or not math.isfinite(ordered[ranks[1] - 1]):
+        return None
+    return [round(float(ordered[ranks[0] - 1]), 3), round(float(ordered[ranks[1] - 1]), 3)]
+
+
+def _more_than(waited_ms: float | None, longest_ms: float | None) -> str:
+    """ "> 120 s": the larger of what was waited and the longest answer, rounded down so that the claim stays true."""
+    least_ms = max(longest_ms or 0.0, waited_ms if waited_ms is not None and math.isfinite(waited_ms) else 0.0)
+    if least_ms <= 0:
+        return "no answer"
+    step = 10.0 ** (math.floor(math.log10(least_ms)) - 2)
+    return f"> {math.floor(least_ms / step + 1e-9) * step / 1e3:.3g} s"

@@ -1,0 +1,113 @@
+"""The run over time: 1 s bins, what was in flight, and how evenly first turns were really sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from loadtest.analysis import metrics
+from loadtest.analysis.frames import Clocks, Floats
+from loadtest.analysis.percentiles import grouped_quantile, number
+
+SECONDS_MAX = 86_400  # one day of 1 s bins; a run folder with wild instants must not fill the disk
+
+
+def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
+    """One row per second since t0, all phases.
+
+    planned: turns due in it (not reached left out). sent, completed (ok), failed: by when that happened; a turn
+    that failed without an instant counts where it was due. in_flight: at the end of the second; a turn without an
+    end (lost) is left out of it. Latencies are service times of the turns sent in the second.
+    """
+    due = requests[metrics.offered(requests)].reset_index(drop=True)
+    planned_s, sent_s, done_s = (clocks.run_s(due, name) for name in ("scheduled_ns", "sent_ns", "done_ns"))
+    instants = np.concatenate([planned_s, sent_s, done_s])
+    count = min(SECONDS_MAX, int(_second(instants).max()) + 1) if len(due) else 0
+    ok = metrics.ok(due)
+    both = ~np.isnan(sent_s) & ~np.isnan(done_s)
+    columns: dict[str, npt.NDArray[np.intp]] = {
+        "planned": _per_second(planned_s, count),
+        "sent": _per_second(sent_s, count),
+        "completed": _per_second(done_s[ok], count),
+        "failed": _per_second(np.where(np.isnan(done_s), planned_s, done_s)[~ok], count),
+        "in_flight": np.cumsum(_per_second(sent_s[both], count) - _per_second(done_s[both], count)),
+    }
+    bins = np.full(len(due), -1, dtype=np.intp)
+    bins[~np.isnan(sent_s)] = _second(sent_s)
+    bins[bins >= count] = -1
+    latencies = {
+        f"{name}_{level}": grouped_quantile(bins, count, values, q)
+        for name, values in (("ttft_ms", metrics.ttft_ms(due)), ("e2e_ms", metrics.e2e_ms(due)))
+        for level, q in (("p50", 0.50), ("p95", 0.95))
+    }
+    return [
+        {
+            "t_s": t,
+            **{name: int(values[t]) for name, values in columns.items()},
+            **{name: number(float(values[t])) for name, values in latencies.items()},
+        }
+        for t in range(count)
+    ]
+
+
+def peak_in_flight(requests: pd.DataFrame, clocks: Clocks) -> int:
+    """The most requests open at one instant; one that ends as another starts does not overlap it."""
+    begun, ended = clocks.run_s(requests, "sent_ns"), clocks.run_s(requests, "done_ns")
+    both = ~np.isnan(begun) & ~np.isnan(ended)
+    if not both.any():
+        return 0
+    times = np.concatenate([ended[both], begun[both]])
+    steps = np.concatenate([np.full(both.sum(), -1), np.full(both.sum(), 1)])
+    return int(np.cumsum(steps[np.lexsort((steps, times))]).max())
+
+
+def offered(requests: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Load intended and realised over the measured window: arrivals are first turns, whatever became of them.
+
+    cv_realised is sd / mean of the gaps between the instants at which first turns were really sent, over all
+    workers on the master's clock. A closed run has no planned rate: its members wait for answers.
+    """
+    cohort = metrics.measured(requests)
+    first = cohort[(cohort["turn"] == 0).to_numpy(dtype=bool)]
+    window_s = _end_s(manifest) - float(manifest.get("warmup_s") or 0.0)
+    sent_s = clocks.run_s(first, "sent_ns")
+    sent_s = np.sort(sent_s[~np.isnan(sent_s)])
+    is_open = manifest.get("mode") != "closed"
+    requests_sent = int(cohort["sent_ns"].notna().sum())
+    return {
+        "rate_per_s_planned": _rate(len(first), window_s) if is_open else None,
+        "rate_per_s_realised": _rate(len(sent_s), window_s),
+        "requests_per_s_realised": _rate(requests_sent, window_s),
+        "cv_realised": _cv(np.diff(sent_s)),
+        "arrivals": len(first),
+        "requests_sent": requests_sent,
+        "peak_in_flight": peak_in_flight(requests, clocks),
+    }
+
+
+def _end_s(manifest: dict[str, Any]) -> float:
+    """Seconds for which load was offered: the plan, or less when the run was stopped."""
+    planned = float(manifest.get("offered_s") or 0.0)
+    stopped = manifest.get("stopped_early_s")
+    return planned if stopped is None else min(planned, float(stopped))
+
+
+def _rate(count: int, window_s: float) -> float | None:
+    return number(count / window_s) if window_s > 0 else None
+
+
+def _cv(gaps: Floats) -> float | None:
+    return number(float(gaps.std() / gaps.mean())) if len(gaps) >= 2 and gaps.mean() > 0 else None
+
+
+def _second(instants_s: Floats) -> npt.NDArray[np.intp]:
+    """The bin of each instant that happened; one before t0, by a clock's error, belongs to the first bin."""
+    return np.maximum(0, np.floor(instants_s[~np.isnan(instants_s)])).astype(np.intp)
+
+
+def _per_second(instants_s: Floats, count: int) -> npt.NDArray[np.intp]:
+    bins = _second(instants_s)
+    return np.bincount(bins[bins < count], minlength=count)

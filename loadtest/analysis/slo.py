@@ -1,0 +1,119 @@
+"""Service level objectives: pass, fail or cannot tell.
+
+A percentile objective "ttft_ms_p95 at most 2000" says that 95 % of the turns are within 2 s. The population is
+every measured turn that was due; a failed or dropped turn is a miss. Verdict:
+- fail: the observed figure misses the limit, with enough turns for the percentile to mean something, or the
+  binomial test rejects the objective outright;
+- pass: the observed figure keeps the limit, and so few misses would be a chance of at most 1 % if the objective
+  did not hold (MLPerf's early stopping: at p99, 0 / 1 / 2 misses need 459 / 662 / 838 turns);
+- cannot tell: anything else. An objective is never passed for lack of turns.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from loadtest.analysis import metrics
+from loadtest.analysis.frames import Floats
+from loadtest.analysis.percentiles import number, quantile
+
+CONFIDENCE = 0.99
+PASS, FAIL, CANNOT_TELL = "pass", "fail", "cannot tell"
+_Metric: TypeAlias = Callable[[pd.DataFrame], Floats]
+# Each metric with the one that says which dropped turns it applies to: a dropped turn has no service time, but to
+# the member it is a miss like any other.
+_LATENCIES: dict[str, tuple[_Metric, _Metric]] = {
+    "ttft_ms": (metrics.ttft_ms, metrics.ttft_response_ms),
+    "ttft_response_ms": (metrics.ttft_response_ms, metrics.ttft_response_ms),
+    "tpot_ms": (metrics.tpot_ms, metrics.ttft_response_ms),
+    "e2e_ms": (metrics.e2e_ms, metrics.e2e_response_ms),
+    "e2e_response_ms": (metrics.e2e_response_ms, metrics.e2e_response_ms),
+}
+_PERCENTILE = re.compile(r"(?P<metric>\w+)_p(?P<level>\d+(?:\.\d+)?)")
+
+
+def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
+    """One objective {metric, limit, kind} over the measured cohort: observed, n, misses, verdict and why."""
+    name, limit, kind = str(slo["metric"]), float(slo["limit"]), str(slo["kind"])
+    due = requests[metrics.offered(requests)].reset_index(drop=True)
+    named = _PERCENTILE.fullmatch(name)
+    if name == "ok_share" and kind == "min":
+        found = _share(metrics.ok(due).astype(np.float64), limit)
+    elif named and named["metric"] in _LATENCIES and kind == "max" and 0 < float(named["level"]) < 100:
+        metric, applies = _LATENCIES[named["metric"]]
+        dropped = ~metrics.tried(due) & ~np.isnan(applies(due))
+        found = _percentile(np.where(dropped, np.inf, metric(due)), float(named["level"]) / 100, limit)
+    else:
+        found = _verdict(None, 0, 0, CANNOT_TELL, f"{name} ({kind}) is not an objective this version can judge")
+    return {"metric": name, "kind": kind, "limit": limit, **found}
+
+
+def result(slos: list[dict[str, Any]]) -> str:
+    """The verdict of a run: fail if any objective failed, pass if all passed, none if there is nothing to stand on."""
+    verdicts = {slo["verdict"] for slo in slos}
+    if FAIL in verdicts:
+        return FAIL
+    return PASS if verdicts == {PASS} else "none"
+
+
+def slo_passes(n: int, misses: int, q: float, confidence: float = CONFIDENCE) -> bool:
+    """Can "at least a share q of turns is good" be claimed? P(Binomial(n, 1 - q) <= misses) <= 1 - confidence."""
+    if q >= 1:
+        return n > 0 and misses == 0
+    return n > 0 and binomial_cdf(misses, n, 1 - q) <= 1 - confidence
+
+
+def slo_rejected(n: int, misses: int, q: float, confidence: float = CONFIDENCE) -> bool:
+    """Can it be ruled out? P(Binomial(n, 1 - q) >= misses) <= 1 - confidence."""
+    if q >= 1:
+        return misses > 0
+    return misses > 0 and 1 - binomial_cdf(misses - 1, n, 1 - q) <= 1 - confidence
+
+
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """P(Binomial(n, p) <= k), from the ratios of neighbouring terms."""
+    if k >= n or p <= 0:
+        return 1.0
+    if p >= 1:
+        return 0.0
+    i = np.arange(k, dtype=np.float64)
+    ratios = np.log((n - i) / (i + 1)) + math.log(p) - math.log1p(-p)
+    logs = n * math.log1p(-p) + np.concatenate([[0.0], np.cumsum(ratios)])
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def _share(good: Floats, limit: float) -> dict[str, Any]:
+    n = len(good)
+    misses = n - int(good.sum())
+    if not n:
+        return _verdict(None, 0, 0, CANNOT_TELL, "no measured turn was due")
+    return _judged(good.mean(), n, misses, limit, bool(good.mean() >= limit))
+
+
+def _percentile(values: Floats, q: float, limit: float) -> dict[str, Any]:
+    present = np.sort(values[~np.isnan(values)])
+    observed = quantile(present, q)
+    if observed is None:
+        return _verdict(None, 0, 0, CANNOT_TELL, "no measured turn has this metric")
+    return _judged(observed, len(present), int((present > limit).sum()), q, observed <= limit)
+
+
+def _judged(observed: float, n: int, misses: int, q: float, kept: bool) -> dict[str, Any]:
+    """`q` is the share of turns that must be good."""
+    smallest = math.ceil(math.log(1 - CONFIDENCE) / math.log(q)) if 0 < q < 1 else 1
+    if kept and slo_passes(n, misses, q):
+        return _verdict(observed, n, misses, PASS, f"{misses} of {n} turns missed")
+    if not kept and (n >= smallest or slo_rejected(n, misses, q)):
+        return _verdict(observed, n, misses, FAIL, f"{misses} of {n} turns missed")
+    text = f"{misses} of {n} turns missed: too few turns to be 99 % sure (without a miss {smallest} would do)"
+    return _verdict(observed, n, misses, CANNOT_TELL, text)
+
+
+def _verdict(observed: float | None, n: int, misses: int, verdict: str, text: str) -> dict[str, Any]:
+    return {"observed": number(observed), "n": n, "misses": misses, "verdict": verdict, "text": text}

@@ -1,0 +1,225 @@
+"""The summary of a run: every figure the report draws, in one JSON file. Nothing downstream computes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from loadtest.analysis import metrics, nodes, series, slo
+from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Floats, read_joined
+from loadtest.analysis.join import FIGURES
+from loadtest.analysis.limits import limits
+from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, number, present_quantile
+from loadtest.fitness import Figures, Reason, unfit_reasons
+from loadtest.records import SCHEMA_VERSION, Outcome, Phase
+from loadtest.runfolder import RunFolderError, read_manifest, update_manifest, write_text
+
+SUMMARY = "summary.json"
+
+
+def summarise(run: Path) -> dict[str, Any]:
+    """Summarise a joined run: write summary.json, put fit and result into the manifest, return the summary.
+
+    RunFolderError when the run is not joined yet or its files are damaged.
+    """
+    manifest = read_manifest(run)
+    requests = read_joined(run / JOINED_REQUESTS)
+    figures = _join_figures(run)
+    clocks = Clocks.of(run, manifest, requests)
+    cohort = metrics.measured(requests)
+    latency, distributions = _latency(run, cohort)
+    harness = _harness(manifest, cohort)
+    account = _account(manifest, requests)
+    slos = [slo.evaluate(each, cohort) for each in manifest.get("slos", [])]
+    summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run": _run(manifest, requests, clocks),
+        "fit": _fit(manifest, requests, account, latency, harness),
+        "result": {"verdict": slo.result(slos), "slos": slos},
+        "account": account,
+        "offered": series.offered(requests, clocks, manifest),
+        "latency": latency,
+        "harness": harness,
+        "attribution": figures["attribution"],
+        "join": figures["join"],
+        "nodes": nodes.by_node(cohort),
+        "bands": nodes.by_band(cohort),
+        "personas": nodes.by_column(cohort, "persona"),
+        "targets": nodes.by_column(cohort, "target"),
+        "turns": nodes.by_turn(cohort),
+        "series": series.seconds(requests, clocks),
+        "distributions": distributions,
+        "warnings": figures["warnings"],
+    }
+    summary["limits"] = limits(manifest, cohort, summary)
+    write_text(run / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    if manifest.get("state") != "running":
+        update_manifest(run, fit=summary["fit"], result=summary["result"])
+    return summary
+
+
+def _join_figures(run: Path) -> dict[str, Any]:
+    path = run / FIGURES
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunFolderError(f"{path}: missing or damaged; run `loadtest join` first") from None
+    return figures
+
+
+def _run(manifest: dict[str, Any], requests: pd.DataFrame, clocks: Clocks) -> dict[str, Any]:
+    profile = manifest.get("profile") or {}
+    ends = clocks.wall_ns(requests, "done_ns").dropna()
+    started_ns = manifest.get("started_wall_ns")
+    return {
+        "id": manifest.get("run"),
+        "mode": manifest.get("mode"),
+        "profile": profile.get("name"),
+        "profile_hash": profile.get("hash"),
+        "seed": manifest.get("seed"),
+        "started_utc": _utc(started_ns),
+        "ended_utc": _utc(int(ends.max()) if len(ends) else None),
+        "offered_s": manifest.get("offered_s"),
+        "warmup_s": manifest.get("warmup_s"),
+        "workers": len(manifest.get("workers", [])),
+        **{name: manifest.get(name) for name in ("encoding", "history", "time_scale", "command", "users")},
+        "targets": [
+            {name: target.get(name) for name in ("name", "url", "route", "model", "stream")}
+            for target in manifest.get("targets", [])
+        ],
+        "versions": manifest.get("versions") or {},
+    }
+
+
+def _utc(wall_ns: int | None) -> str | None:
+    if wall_ns is None:
+        return None
+    return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _latency(run: Path, cohort: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The latency block and the ECDFs of the measured cohort."""
+    values: dict[str, Floats] = {
+        "ttft_ms_service": metrics.ttft_ms(cohort),
+        "ttft_ms_response": metrics.ttft_response_ms(cohort),
+        "e2e_ms_service": metrics.e2e_ms(cohort),
+        "e2e_ms_response": metrics.e2e_response_ms(cohort),
+        "tpot_ms": metrics.tpot_ms(cohort),
+    }
+    gaps = metrics.itl_histogram(run)
+    waited = {side: metrics.waited_ms(cohort, since) for side, since in _SIDES.items()}
+    latency: dict[str, Any] = {
+        name: {side: describe(values[f"{name}_{side}"], waited[side]) for side in _SIDES}
+        for name in ("ttft_ms", "e2e_ms")
+    }
+    latency["tpot_ms"] = {"service": describe(values["tpot_ms"])}
+    latency["itl_ms"] = {"service": describe_histogram(gaps)}
+    distributions = {name: ecdf(each) for name, each in values.items()}
+    return latency, {**distributions, "itl_ms": ecdf_histogram(gaps)}
+
+
+_SIDES = {"service": "sent_ns", "response": "scheduled_ns"}
+
+
+def _account(manifest: dict[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
+    """Planned against stored, over the whole run. `balanced` only when the ledger and the rows agree to the turn."""
+    ledger = manifest.get("ledger") or {}
+    outcomes = {str(name): int(count) for name, count in requests["outcome"].value_counts().items()}
+    planned = ledger.get("planned_turns")
+    told = {name: count for name, count in (ledger.get("outcomes") or {}).items() if count}
+    return {
+        "planned": len(requests) if planned is None else int(planned),
+        "rows": len(requests),
+        "outcomes": dict(sorted(outcomes.items())),
+        "balanced": planned == len(requests) and told == outcomes,
+        "warmup": int((requests["phase"] == Phase.WARMUP.value).sum()),
+        "measured": int((requests["phase"] == Phase.MEASURE.value).sum()),
+        "first_turns": int((requests["turn"] == 0).sum()),
+        "second_turns": int((requests["turn"] == 1).sum()),
+    }
+
+
+def _harness(manifest: dict[str, Any], cohort: pd.DataFrame) -> dict[str, Any]:
+    """How far to believe the rest: our own lateness, the receive bounds, and the workers' own figures."""
+    workers = manifest.get("workers", [])
+    lag = metrics.send_lag_ms(cohort)
+    first = _bound_ms(cohort, "first_content_bound_ns")
+    clock_ns = _worst(workers, "clock_bound_ns")
+    return {
+        "send_lag_ms": _three(lag, lag),
+        "first_content_bound_ms": _three(first, first),
+        "arrival_bound_ms": _three(
+            _bound_ms(cohort, "arrival_bound_ns_p50"), _bound_ms(cohort, "arrival_bound_ns_max")
+        ),
+        "coalesced_share": _ratio(cohort, "chunks_coalesced", "content_chunks"),
+        "kernel_share": _ratio(cohort, "reads_kernel", "reads"),
+        "loop_overshoot_ms_p99": _worst(workers, "loop_overshoot_ms_p99"),
+        "cpu_share_max": _worst(workers, "cpu_share_max"),
+        "clock_bound_ms_max": None if clock_ns is None else number(clock_ns / 1e6),
+    }
+
+
+def _three(typical: Floats, worst: Floats) -> dict[str, float | None]:
+    """p50 of the typical value of each request, p99 and max of the worst one."""
+    return {
+        "p50": present_quantile(typical, 0.50),
+        "p99": present_quantile(worst, 0.99),
+        "max": present_quantile(worst, 1.0),
+    }
+
+
+def _bound_ms(cohort: pd.DataFrame, name: str) -> Floats:
+    values: Floats = cohort[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    return values / 1e6
+
+
+def _ratio(cohort: pd.DataFrame, part: str, whole: str) -> float | None:
+    total = int(cohort[whole].sum())
+    return round(int(cohort[part].sum()) / total, 6) if total else None
+
+
+def _worst(workers: list[dict[str, Any]], name: str) -> float | None:
+    told = [float(worker[name]) for worker in workers if worker.get(name) is not None]
+    return max(told) if told else None
+
+
+def _fit(
+    manifest: dict[str, Any],
+    requests: pd.DataFrame,
+    account: dict[str, Any],
+    latency: dict[str, Any],
+    harness: dict[str, Any],
+) -> dict[str, Any]:
+    workers = manifest.get("workers", [])
+    expected = int(manifest.get("workers_expected") or len(workers))
+    lost = sum(bool(worker.get("lost")) for worker in workers)
+    outcomes = account["outcomes"]
+    measured = requests["sent_ns"].notna() & (requests["phase"] == Phase.MEASURE.value)
+    reasons = unfit_reasons(
+        Figures(
+            planned_turns=account["planned"],
+            stored_turns=account["rows"],
+            lost_turns=outcomes.get(Outcome.LOST.value, 0),
+            dropped_turns=outcomes.get(Outcome.DROPPED.value, 0),
+            first_turns=account["first_turns"],
+            workers_expected=expected,
+            workers_lost=max(lost, expected - len(workers)),
+            rows_overflowed=sum(int(worker.get("rows_overflowed") or 0) for worker in workers),
+            send_lag_ms_p99=harness["send_lag_ms"]["p99"],
+            ttft_ms_p50=latency["ttft_ms"]["service"]["p50"],
+            receive_error_ms_p99=harness["first_content_bound_ms"]["p99"],
+            loop_overshoot_ms_p99=harness["loop_overshoot_ms_p99"],
+            worker_cpu_share_max=harness["cpu_share_max"],
+            clock_bound_ms_max=harness["clock_bound_ms_max"],
+            measured_requests=int(measured.sum()),
+        )
+    )
+    if manifest.get("state") == "running":
+        reasons.append(Reason("state", 0, 1, "the run did not end: these are the rows so far"))
+    return {"verdict": "unfit" if reasons else "fit", "reasons": [msgspec.to_builtins(reason) for reason in reasons]}
