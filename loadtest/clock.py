@@ -27,6 +27,11 @@ def wall_ns() -> int:
     return time.time_ns()
 
 
+def utc_stamp() -> str:
+    """Now, as a name that sorts by time: 20261122T104500Z."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
 def cpu_ns() -> int:
     """CPU time of this process, user and system, in nanoseconds."""
     return time.process_time_ns()

@@ -3,7 +3,7 @@
 Rules that hold for all of them. Instants are stored and durations are derived (`analysis/metrics.py`).
 `*_ns` without another word is the monotonic clock of the process that wrote the row; `*_wall_ns` is Unix time
 in nanoseconds; `*_s` is Unix time in seconds as a router reports it. None means "did not happen" or "not told".
-A change of any field here is a new `SCHEMA_VERSION`: `tests/test_records.py` holds the list.
+A change of any field here is a new `SCHEMA_VERSION`: `tests/facts/test_records.py` holds the list.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 120.0
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One planned turn: who, what was intended, what happened when, and how far to believe it."""
 
     # Identity.

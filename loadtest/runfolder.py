@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from loadtest.clock import utc_stamp
 from loadtest.records import (
     SCHEMA_VERSION,
     NodeSnapshot,
@@ -51,6 +52,11 @@ _VERSION_KEY = b"loadtest_schema"
 
 class RunFolderError(Exception):
     """A run folder cannot be read or written; the text is one line for the user: what, where, what to do."""
+
+
+def new_run_id() -> str:
+    """UTC time and four random hex digits: sorts by time, and two runs of one second differ."""
+    return f"{utc_stamp()}-{os.urandom(2).hex()}"
 
 
 def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:

@@ -65,9 +65,13 @@ class Schedule:
         """The conversation of arrival `index`, without text: O(1) and cheap."""
         return self._community.shape(index)
 
+    def turns_planned(self, index: int) -> int:
+        """How many turns arrival `index` has, at a third of the cost of its shape."""
+        return self._community.turns_planned(index)
+
     def planned_turns(self, horizon_us: int) -> int:
         """Sum of the turns of all arrivals due before the horizon, over all workers."""
-        return sum(self._community.turns_planned(arrival.index) for arrival in self.arrivals(horizon_us))
+        return sum(self.turns_planned(arrival.index) for arrival in self.arrivals(horizon_us))
 
     def messages(
         self, shape: ConversationShape, turn: int, answers: Sequence[str] | None = None

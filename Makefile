@@ -1,0 +1,34 @@
+# make demo, make test: everything a fresh machine needs is installed into .venv by name.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-long lint bench clean help
+help:            ## what there is
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV) || (apt-get update -q && apt-get install -qy python3-venv && $(PYTHON) -m venv $(VENV))
+	$(BIN)/python -m pip install -q -r requirements.lock
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $(READY)
+
+demo: $(READY)   ## simulator, master and two workers, about 40 s of load, ends with a report
+	$(BIN)/loadtest demo
+
+test: $(READY)   ## the whole test suite but faults, soak and browser; under 15 minutes
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(READY) ## faults, soak and browser; installs chromium when root
+	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -qy chromium)
+	$(BIN)/python -m pytest -m long
+
+lint: $(READY)   ## ruff and mypy --strict
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY)  ## hot paths, as ratios against references of the same run
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:           ## remove the virtual environment and caches; run folders stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,178 @@
+"""The command line: parsing only. Every command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+EXIT_CODES = "exit codes: 0 pass, 3 an SLO was missed, 4 unfit (the run proves nothing), 1 could not run, 2 usage"
+PASSED_ON = ("simulate", "observe")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. A user's mistake is one line on standard error."""
+    from loadtest.runfolder import RunFolderError
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # These two are programs of their own, with their own arguments.
+        if arguments and arguments[0] in PASSED_ON:
+            return _program(arguments[0])(arguments[1:])
+        args = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = args.command
+        return command(args)
+    except RunFolderError as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _program(name: str) -> Callable[[list[str]], int]:
+    if name == "simulate":
+        from loadtest.simulator.__main__ import main as simulate
+
+        return simulate
+    from loadtest.observe.__main__ import main as observe
+
+    return observe
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="loadtest",
+        description="Load testing for AI router nodes: every chunk timed with a stated bound, every result joined "
+        "with the reputation of the node that served it.",
+        epilog=EXIT_CODES,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    commands.add_parser("simulate", help="run a local network to test against", add_help=False)
+    _add_run(commands)
+    commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
+    _add_join(commands)
+    _add_report(commands)
+    _add_accuracy(commands)
+    return parser
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_demo(commands: Commands) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="simulator, master and two workers, about 40 s, ends with a report",
+        description="Start the simulated network, load it with the demo profile from two workers, observe, join and "
+        "report. Nothing leaves this machine.",
+        epilog=EXIT_CODES,
+    )
+    demo.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where the run folder is made")
+    demo.add_argument(
+        "--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)"
+    )
+    demo.set_defaults(command=_demo)
+
+
+def _add_run(commands: Commands) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a profile against a router from this machine",
+        description="Run a profile: one master, N worker processes, a run folder with its report at the end.",
+        epilog=EXIT_CODES,
+    )
+    run.add_argument("profile", help="name of a profile in profiles/, or a .toml file")
+    run.add_argument("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
+    run.add_argument("--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)")
+    run.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where the run folder is made")
+    run.add_argument(
+        "locust_options",
+        nargs="*",
+        metavar="-- OPTION",
+        help="after --: any option of Locust or of our plugin, such as -u 200 -t 60s --seed 7 --trace FILE",
+    )
+    run.set_defaults(command=_run)
+
+
+def _add_join(commands: Commands) -> None:
+    join = commands.add_parser(
+        "join",
+        help="join a run's requests with nodes and reputation, and compute its summary",
+        description="Attribute each request to the node that served it, join the last reputation known before it was "
+        "sent, and write joined/ and summary.json.",
+    )
+    join.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    join.add_argument("--partial", action="store_true", help="use the rows of a run that did not end")
+    join.set_defaults(command=_join)
+
+
+def _add_report(commands: Commands) -> None:
+    report = commands.add_parser(
+        "report",
+        help="draw report.html and summary.md from a joined run",
+        description="Draw report.html and summary.md from summary.json.",
+    )
+    report.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    report.set_defaults(command=_report)
+
+
+def _add_accuracy(commands: Commands) -> None:
+    accuracy = commands.add_parser(
+        "accuracy",
+        help="compare a run's measurements with a simulator's truth log",
+        description="Per request: (first content - sent) against the server's (first written - received), and the "
+        "same for the gaps between chunks and for the whole answer.",
+    )
+    accuracy.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    accuracy.add_argument("--truth", type=Path, required=True, metavar="PATH", help="truth log of the simulator")
+    accuracy.add_argument("--json", action="store_true", help="print the figures as JSON")
+    accuracy.set_defaults(command=_accuracy)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
+    return value
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from loadtest.jobs.demo import demo
+
+    return demo(args.runs_dir, args.seed)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from loadtest.jobs.run import run
+
+    return run(args.profile, args.host, args.workers, args.runs_dir, args.locust_options)
+
+
+def _join(args: argparse.Namespace) -> int:
+    from loadtest.analysis.join import join_run
+    from loadtest.analysis.summary import summarise
+
+    print(f"joining {args.run} ...", file=sys.stderr)
+    join_run(args.run, partial=args.partial)
+    summarise(args.run)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from loadtest.report.write import report_run
+
+    print(f"drawing {args.run} ...", file=sys.stderr)
+    print(report_run(args.run))
+    return 0
+
+
+def _accuracy(args: argparse.Namespace) -> int:
+    from loadtest.analysis.accuracy import accuracy, accuracy_text
+
+    figures = accuracy(args.run, args.truth)
+    print(json.dumps(figures, indent=1) if args.json else accuracy_text(figures))
+    return 0

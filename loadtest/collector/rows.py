@@ -1,0 +1,120 @@
+"""From spool entries to Parquet parts: what has arrived, what is still open, what is stored.
+
+Pure of sockets. Frames are taken in order of their spool's byte offsets, so that a repeated frame changes nothing
+and a gap is noticed at once. At the end the plan is walked and every planned turn that has no row gets one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from loadtest import runfolder, spool
+from loadtest.records import Outcome, RequestRecord
+from loadtest.traffic.plan import PlannedArrival
+
+PART_ROWS_MAX = 20_000
+BODIES_PER_OUTCOME_MAX = 200
+FRAME_BYTES_MAX = 1 << 20
+
+
+class RowStore:
+    """Rows of one run on their way into `requests/*.parquet`."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._parts = len(runfolder.part_paths(run, "requests"))
+        self._ready: list[RequestRecord] = []
+        self._open: dict[tuple[int, int], RequestRecord] = {}
+        self._received: dict[str, int] = {}
+        self._bodies: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.rows_by_arrival: Counter[int] = Counter()
+
+    def take(self, name: str, start: int, data: bytes) -> int:
+        """Take one frame of spool `name` that begins at byte `start`; return the byte up to which all is here.
+
+        A frame that begins elsewhere (repeated, or after a lost one) is not used: the answer tells where to go on.
+        """
+        expected = self._received.get(name, 0)
+        if start != expected:
+            return expected
+        # Everything is decoded before anything is counted, so that a damaged frame leaves no half of itself behind.
+        entries = list(spool.unpack(data))
+        for entry in entries:
+            self._take_entry(entry)
+        self._received[name] = start + len(data)
+        return start + len(data)
+
+    def take_leftovers(self, folder: Path) -> int:
+        """Read what spool files of this machine hold beyond what was sent: rows of a worker that was killed."""
+        taken = 0
+        for path in sorted(folder.glob("*.spool")):
+            while data := spool.read_from(path, self._received.get(path.name, 0), FRAME_BYTES_MAX):
+                self.take(path.name, self._received.get(path.name, 0), data)
+                taken += len(data)
+        return taken
+
+    def _take_entry(self, entry: spool.Entry) -> None:
+        match entry:
+            case spool.Started(record):
+                self._open[record.worker, record.seq] = record
+            case spool.Finished(record):
+                self._open.pop((record.worker, record.seq), None)
+                self._store(record)
+            case spool.Body(worker, seq, outcome, body):
+                self._store_body(worker, seq, outcome, body)
+
+    def _store(self, record: RequestRecord) -> None:
+        self._ready.append(record)
+        self.outcomes[record.outcome] += 1
+        self.rows_by_arrival[record.arrival] += 1
+        if len(self._ready) >= PART_ROWS_MAX:
+            self.flush()
+
+    def _store_body(self, worker: int, seq: int, outcome: str, body: bytes) -> None:
+        if self._bodies[outcome] >= BODIES_PER_OUTCOME_MAX or outcome not in set(Outcome):
+            return
+        self._bodies[outcome] += 1
+        folder = self._run / "bodies" / outcome
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"worker-{worker}-seq-{seq}.bin").write_bytes(body)
+
+    def flush(self) -> None:
+        """Write the rows at hand as one part."""
+        if self._ready:
+            path = self._run / "requests" / f"part-{self._parts:06d}.parquet"
+            runfolder.write_part(path, self._ready, RequestRecord)
+            self._parts += 1
+            self._ready = []
+
+    def close_open(self) -> int:
+        """Turns that were started and never heard of again are stored as `lost`; return how many."""
+        still_open = list(self._open.values())
+        self._open.clear()
+        for record in still_open:
+            self._store(record)
+        return len(still_open)
+
+    def fill_missing(
+        self, planned: Iterable[PlannedArrival], row_of: Callable[[PlannedArrival], RequestRecord]
+    ) -> tuple[int, int]:
+        """Store a row for every planned turn that has none; return how many turns were planned, and how many filled.
+
+        `row_of` gives the row of an arrival's first turn. The first missing turn of an arrival is `lost`, those behind
+        it are `not_reached`. Rows are always written in order of turns, so the number of rows of an arrival is the
+        index of its first missing turn. A filled row has a negative seq: its worker never gave it one.
+        """
+        total = filled = 0
+        for one in planned:
+            total += one.turns
+            present = self.rows_by_arrival[one.arrival]
+            for turn in range(present, one.turns):
+                filled += 1
+                outcome = Outcome.LOST if turn == present else Outcome.NOT_REACHED
+                row = row_of(one)
+                self._store(replace(row, turn=turn, outcome=outcome.value, seq=-filled, client_reference=""))
+        return total, filled

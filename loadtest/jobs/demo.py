@@ -1,0 +1,61 @@
+"""`loadtest demo`: the whole way through the house on one machine, against a simulated network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from loadtest.analysis.accuracy import accuracy, accuracy_text
+from loadtest.clock import Deadline
+from loadtest.jobs.run import new_run_folder, print_result
+from loadtest.jobs.swarm import run_swarm
+
+SIMULATOR_READY_S = 30.0
+SIMULATOR_END_S = 30.0
+SIMULATOR_SEED = 7
+WORKERS = 2
+
+
+def demo(runs_dir: Path, seed: int) -> int:
+    """Simulate, load, observe, join, report, compare with the truth; return the run's exit code."""
+    folder = new_run_folder(runs_dir)
+    with tempfile.TemporaryDirectory() as scratch:
+        truth = Path(scratch) / "truth"
+        simulator, url = start_simulator(Path(scratch) / "port", truth)
+        try:
+            print(f"a simulated network listens on {url}; loading it for about 40 s", file=sys.stderr)
+            code = run_swarm("demo", url, WORKERS, runs_dir, folder.name, ["--seed", str(seed)])
+        finally:
+            stop_simulator(simulator)
+        print_result(folder)
+        if (folder / "summary.json").exists():
+            print("\nerror of this run's measurements, against the simulator's own log:")
+            print(accuracy_text(accuracy(folder, truth)))
+    return code
+
+
+def start_simulator(port_file: Path, truth: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the simulator as a process and wait until it listens; return it and its address."""
+    command = [sys.executable, "-m", "loadtest", "simulate", "--port", "0", "--port-file", str(port_file)]
+    command += ["--seed", str(SIMULATOR_SEED), "--truth", str(truth)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    deadline = Deadline(SIMULATOR_READY_S)
+    while not (port_file.exists() and port_file.read_text().strip()):
+        if process.poll() is not None or deadline.over():
+            stop_simulator(process)
+            raise RuntimeError(f"the simulator did not start within {SIMULATOR_READY_S:.0f} s")
+        time.sleep(0.05)
+    return process, f"http://127.0.0.1:{port_file.read_text().strip()}"
+
+
+def stop_simulator(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, so that it writes its truth log; kill it past the deadline."""
+    process.terminate()
+    try:
+        process.wait(timeout=SIMULATOR_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=SIMULATOR_END_S)

@@ -1,0 +1,58 @@
+"""Starts a swarm of one machine: a Locust master and its workers as processes of their own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+WORKERS_CONNECT_S = 60
+WORKER_END_S = 15
+
+
+def locustfile() -> Path:
+    """Our locustfile: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / "locustfile.py"
+    return beside if beside.exists() else package / "locustfile.py"
+
+
+def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str, options: Sequence[str]) -> int:
+    """Run a headless swarm to its end and return the master's exit code. Its log lines go to standard error."""
+    port = _free_port()
+    locust = [sys.executable, "-m", "locust", "-f", str(locustfile())]
+    command = [*locust, "--headless", "--master", "--master-bind-port", str(port), "--only-summary"]
+    command += ["--expect-workers", str(workers), "--expect-workers-max-wait", str(WORKERS_CONNECT_S)]
+    command += ["--profile", profile, "--host", host, "--runs-dir", str(runs_dir), "--run-id", run_id, *options]
+    # Locust's tables are left out: the caller prints one of its own from the summary.
+    master = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(workers):
+            command = [*locust, "--worker", "--master-port", str(port), "--loglevel", "WARNING"]
+            command += ["--runs-dir", str(runs_dir)]
+            started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
+        return master.wait()
+    finally:
+        for process in [master, *started]:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=WORKER_END_S if process.poll() is None else 0)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            process.wait(timeout=WORKER_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=WORKER_END_S)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,115 @@
+"""The processes that work beside the master: the collector while rows come in, the observer, then join and report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+
+from loadtest.traffic.plan import Plan, Stripe
+
+COLLECTOR_READY_S = 20.0
+COLLECTOR_CLOSE_S = 600.0
+TERMINATED_WAIT_S = 10.0
+JOIN_S = 1800.0
+
+logger = logging.getLogger(__name__)
+
+
+class ChildError(Exception):
+    """A process of ours did not do its part; one line."""
+
+
+class Collector:
+    """The collector process: started with the run, told at the end what was planned, answers with its account."""
+
+    def __init__(self, run: Path, bind: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.collector", "--run", str(run), "--bind", bind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.port = int(self._answer("port", COLLECTOR_READY_S))
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self, plan: Plan, t0_ns: int, stripes: list[Stripe]) -> dict[str, Any]:
+        """Tell it that nothing more comes and wait for its account; ChildError if it fails."""
+        command = msgspec.json.encode({"plan": plan, "t0_ns": t0_ns, "stripes": stripes}) + b"\n"
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(command)
+            self._process.stdin.close()
+        except OSError:
+            raise ChildError("the collector died; the rows it had not stored are in spool/") from None
+        account: dict[str, Any] = self._answer("account", COLLECTOR_CLOSE_S)
+        self._process.wait(timeout=TERMINATED_WAIT_S)
+        return account
+
+    def _answer(self, word: str, seconds: float) -> Any:
+        assert self._process.stdout is not None
+        line = b""
+        with gevent.Timeout(seconds, False):
+            line = self._process.stdout.readline()
+        try:
+            return json.loads(line)[word]
+        except (ValueError, KeyError, TypeError):
+            self.kill()
+            raise ChildError(f"the collector did not say its {word} within {seconds:.0f} s") from None
+
+    def kill(self) -> None:
+        _end(self._process)
+
+
+class Observer:
+    """The observer process: watches the network's own word while the run goes on, ends by itself soon after."""
+
+    def __init__(self, run: Path, host: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.observe", "--run", str(run), "--host", host], stdin=subprocess.DEVNULL
+        )
+
+    def finish(self, seconds: float) -> None:
+        """Wait for its last look-ups; past the deadline it is told to write what it has."""
+        try:
+            code = self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            logger.warning("observe did not end within %.0f s; it is stopped with what it has", seconds)
+            _end(self._process)
+            return
+        if code:
+            logger.error("observe ended with exit code %d; snapshots or tasks may be missing", code)
+
+    def kill(self) -> None:
+        _end(self._process)
+
+
+def run_step(arguments: Sequence[str]) -> int:
+    """Run one of our own commands over the run folder and return its exit code."""
+    process = subprocess.Popen([sys.executable, "-m", "loadtest", *arguments], stdin=subprocess.DEVNULL)
+    try:
+        return int(process.wait(timeout=JOIN_S))
+    except subprocess.TimeoutExpired:
+        _end(process)
+        logger.error("loadtest %s did not end within %.0f s", arguments[0], JOIN_S)
+        return 1
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Terminate by process id, then kill."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(timeout=TERMINATED_WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=TERMINATED_WAIT_S)

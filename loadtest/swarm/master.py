@@ -1,0 +1,270 @@
+"""The master's part in one run: the run folder, the common start, what the workers report, and the end of it all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+
+from loadtest import __version__, runfolder
+from loadtest.clock import Deadline, measure_wall_offset, mono_ns, wall_ns
+from loadtest.records import SCHEMA_VERSION, Outcome, Target
+from loadtest.swarm.children import ChildError, Collector, Observer, run_step
+from loadtest.traffic.plan import Plan, Stripe
+from loadtest.traffic.profile import Profile, profile_hash
+
+START_LEAD_NS = 1_500_000_000  # for the start message to reach every worker, and for the first requests to be built
+FINALS_WAIT_S = 30.0
+SILENT_S = 10.0  # a worker that has not reported for so long is gone: reports come every 3 s
+PROGRESS_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says of the run, apart from the profile."""
+
+    runs_dir: Path
+    bind: str
+    observe: bool
+    report: bool
+    host: str
+    users: int
+    trace_file: str | None = None
+    trace_speed: float = 1.0
+
+
+class MasterRun:
+    """One run as the master sees it. `stripes` maps Locust's client ids to stripe numbers."""
+
+    def __init__(
+        self, plan: Plan, profile: Profile, targets: tuple[Target, ...], settings: Settings, stripes: dict[str, int]
+    ) -> None:
+        self.plan = plan
+        self._profile = profile
+        self._targets = targets
+        self._settings = settings
+        self.stripes = stripes
+        self.folder = settings.runs_dir / plan.run
+        self.folder.mkdir(parents=True)
+        self._started_mono_ns = mono_ns()
+        self._started_wall_ns = wall_ns()
+        self._wall = measure_wall_offset()
+        self._reports: dict[int, dict[str, Any]] = {}
+        self._reported_ns: dict[int, int] = {}
+        self.lost: set[int] = set()
+        self._t0_ns: int | None = None
+        self._stopped_ns: int | None = None
+        self.exit_code: int | None = None
+        runfolder.write_manifest(self.folder, self._manifest("running"))
+        self.collector = Collector(self.folder, settings.bind)
+        self._observer = Observer(self.folder, settings.host) if settings.observe else None
+        self._progress = gevent.spawn(self._show_progress)
+
+    # While it runs.
+
+    def begin(self, horizon_us: int, warmup_us: int) -> int:
+        """Fix the common start and what is planned; return t0 on the master's monotonic clock."""
+        self.plan = msgspec.structs.replace(self.plan, horizon_us=horizon_us, warmup_us=warmup_us)
+        self._t0_ns = mono_ns() + START_LEAD_NS
+        runfolder.write_manifest(self.folder, self._manifest("running"))
+        return self._t0_ns
+
+    @property
+    def begun(self) -> bool:
+        return self._t0_ns is not None
+
+    def elapsed_us(self) -> int:
+        """Since the test was started, the start-up of users included."""
+        return (mono_ns() - self._started_mono_ns) // 1000
+
+    def take_report(self, report: dict[str, Any]) -> None:
+        """A worker's figures; those of another run are not ours."""
+        if report.get("run") == self.plan.run:
+            self._reports[report["worker"]] = report
+            self._reported_ns[report["worker"]] = mono_ns()
+
+    def worker_missing(self, client_id: str) -> None:
+        """Locust has not heard a worker for some seconds."""
+        stripe = self.stripes.get(client_id)
+        if stripe is not None and stripe not in self.lost and not self._is_final(stripe):
+            self.lost.add(stripe)
+            logger.error(
+                "worker %d is missing: what it had in flight and still to send is lost, the run is unfit", stripe
+            )
+
+    def stopping(self) -> None:
+        """The load ends now, by plan or by hand."""
+        if self._stopped_ns is None:
+            self._stopped_ns = mono_ns()
+
+    def _is_final(self, stripe: int) -> bool:
+        return bool(self._reports.get(stripe, {}).get("final"))
+
+    def _show_progress(self) -> None:
+        while True:
+            gevent.sleep(PROGRESS_S)
+            if self._t0_ns is not None and mono_ns() > self._t0_ns:
+                logger.info("%s", self._progress_line(self._t0_ns))
+
+    def _progress_line(self, t0_ns: int) -> str:
+        ledgers = [report["ledger"] for report in self._reports.values()]
+        outcomes: dict[str, int] = {}
+        for ledger in ledgers:
+            for outcome, count in ledger["outcomes"].items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
+        words = " ".join(f"{outcome} {outcomes[outcome]}" for outcome in Outcome if outcomes.get(outcome))
+        seconds = (mono_ns() - t0_ns) / 1e9
+        sent, open_now = (sum(ledger[k] for ledger in ledgers) for k in ("started_turns", "in_flight"))
+        planned_s = self.plan.horizon_us / 1e6
+        return f"{seconds:.0f} of {planned_s:.0f} s: sent {sent}, in flight {open_now}, {words or 'nothing ended yet'}"
+
+    # The end.
+
+    def finish(self) -> None:
+        """Wait for the workers' last words, close the collector, then join and report. Sets `exit_code`."""
+        self.stopping()
+        self._await_finals()
+        self._progress.kill(block=False)
+        try:
+            account = self.collector.close(self.plan, self._t0_ns or 0, self._stripes_done())
+        except ChildError as error:
+            logger.error("%s", error)
+            self._give_up_children()
+            self.exit_code = 1
+            return
+        manifest = self._manifest("recorded", account)
+        runfolder.write_manifest(self.folder, manifest)
+        logger.info("run folder: %s (%d rows)", self.folder, account["rows"])
+        if self._observer is not None:
+            rules = self._profile.observe
+            self._observer.finish(rules.grace_s + rules.lookup_deadline_s + 15)
+        self.exit_code = self._judge() if self._settings.report else 0
+
+    def abort(self) -> None:
+        """The run cannot go on: end the children; the folder keeps what it has."""
+        self._progress.kill(block=False)
+        self.collector.kill()
+        self._give_up_children()
+        self.exit_code = 1
+
+    def _give_up_children(self) -> None:
+        if self._observer is not None:
+            self._observer.kill()
+
+    def _await_finals(self) -> None:
+        deadline = Deadline(FINALS_WAIT_S)
+        while not deadline.over():
+            waiting = [s for s in self.stripes.values() if s not in self.lost and not self._is_final(s)]
+            if not waiting:
+                return
+            for stripe in waiting:
+                if mono_ns() - self._reported_ns.get(stripe, self._started_mono_ns) > SILENT_S * 1e9:
+                    self.lost.add(stripe)
+                    logger.error("worker %d said nothing for %.0f s: it is lost, the run is unfit", stripe, SILENT_S)
+            gevent.sleep(0.1)
+        self.lost.update(s for s in self.stripes.values() if not self._is_final(s))
+
+    def _stripes_done(self) -> list[Stripe]:
+        """What was planned of each worker: to its own end, or for a lost one to the end of the load."""
+        if self.plan.profile().load.mode != "open" or self._t0_ns is None:
+            return []
+        stopped_us = max(0, ((self._stopped_ns or mono_ns()) - self._t0_ns) // 1000)
+        to_the_end = min(self.plan.horizon_us, stopped_us)
+        return [
+            Stripe(worker=stripe, until_us=to_the_end if stripe in self.lost else self._reports[stripe]["until_us"])
+            for stripe in sorted(self.stripes.values())
+        ]
+
+    def _judge(self) -> int:
+        """Join, report, and the exit code they lead to: 1 could not, 4 unfit, 3 an SLO missed, 0 pass."""
+        for step in ("join", "report"):
+            if run_step([step, str(self.folder)]):
+                return 1
+        summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        if summary["fit"]["verdict"] != "fit":
+            return 4
+        return 3 if summary["result"]["verdict"] == "fail" else 0
+
+    # What is written down.
+
+    def _manifest(self, state: str, account: dict[str, Any] | None = None) -> dict[str, Any]:
+        plan, profile, settings = self.plan, self._profile, self._settings
+        now = measure_wall_offset()
+        stopped_s = None
+        if self._stopped_ns is not None and self._t0_ns is not None:
+            stopped_s = (self._stopped_ns - self._t0_ns) / 1e9
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "state": state,
+            "run": plan.run,
+            "started_wall_ns": self._started_wall_ns,
+            "profile": {
+                "name": profile.name,
+                "source": profile.source,
+                "hash": profile_hash(profile),
+                "text": profile.text,
+            },
+            "seed": plan.seed,
+            "mode": profile.load.mode,
+            "encoding": profile.writing.encoding,
+            "history": profile.writing.history,
+            "time_scale": profile.load.time_scale,
+            "offered_s": plan.horizon_us / 1e6,
+            "warmup_s": plan.warmup_us / 1e6,
+            "stopped_early_s": stopped_s if stopped_s is not None and stopped_s < plan.horizon_us / 1e6 else None,
+            "t0_ns": self._t0_ns,
+            "trace": {"file": settings.trace_file, "rows": len(plan.trace_rows), "speed": settings.trace_speed}
+            if plan.trace_rows is not None
+            else None,
+            "clock": {
+                "wall_minus_mono_ns": self._wall.offset_ns,
+                "wall_minus_mono_end_ns": now.offset_ns,
+                "bound_ns": max(self._wall.bound_ns, now.bound_ns) + abs(now.offset_ns - self._wall.offset_ns),
+            },
+            "workers_expected": len(self.stripes),
+            "workers": [self._worker_entry(stripe) for stripe in sorted(self.stripes.values())],
+            "targets": [msgspec.to_builtins(target) for target in self._targets],
+            "host": settings.host,
+            "users": settings.users,
+            "slos": [{"metric": slo.metric, "limit": slo.limit, "kind": slo.kind} for slo in profile.slos],
+            "observe": {
+                "poll_s": profile.observe.poll_s,
+                "grace_s": profile.observe.grace_s,
+                "lookup_share_max": profile.observe.lookup_share_max,
+                "lookup_deadline_s": profile.observe.lookup_deadline_s,
+            },
+            "ledger": self._ledger(account),
+            "versions": _versions(),
+            "command": shlex.join(sys.argv),
+        }
+
+    def _worker_entry(self, stripe: int) -> dict[str, Any]:
+        report = {k: v for k, v in self._reports.get(stripe, {}).items() if k not in ("run", "final")}
+        return {**report, "worker": stripe, "lost": stripe in self.lost}
+
+    def _ledger(self, account: dict[str, Any] | None) -> dict[str, Any]:
+        """Planned turns against stored rows: an open plan is walked by the collector, members count what they begin."""
+        if account is None:
+            return {}
+        counted = sum(report["ledger"]["planned_turns"] for report in self._reports.values())
+        planned = counted if account["planned_turns"] is None else account["planned_turns"]
+        return {**account, "planned_turns": planned, "planned_turns_by_workers": counted}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("locust", "gevent", "httptools", "numpy", "faker", "tiktoken", "msgspec", "pyzmq")
+    return {
+        "loadtest": __version__,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }

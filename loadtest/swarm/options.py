@@ -1,0 +1,60 @@
+"""Our command-line options beside Locust's own, and Locust's defaults where ours are safer."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from locust.argument_parser import LocustArgumentParser
+
+DEFAULT_PROFILE = "community"
+STOP_TIMEOUT_FROM_PROFILE = -1
+
+
+def add_options(parser: LocustArgumentParser) -> None:
+    """Called by Locust before it reads the command line."""
+    # Listening for workers or browsers on every address is a decision, not a default.
+    parser.set_defaults(
+        master_bind_host="127.0.0.1",
+        web_host="127.0.0.1",
+        profile=DEFAULT_PROFILE,
+        stop_timeout=STOP_TIMEOUT_FROM_PROFILE,
+        exit_code_on_error=0,
+    )
+    add = parser.add_argument
+    add("--seed", type=int, default=1, help="decides every arrival, text and length; another seed, another run")
+    add("--trace", default="", metavar="FILE", help="replay an Azure LLM trace (CSV) instead of the profile's arrivals")
+    add("--limit", type=int, default=0, metavar="N", help="replay only the first N rows of the trace; 0 means all")
+    add("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
+    add("--runs-dir", default="runs", metavar="DIR", help="where run folders are made", include_in_web_ui=False)
+    add("--run-id", default="", metavar="ID", help="name of the run folder; default: UTC time", include_in_web_ui=False)
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host that is not this machine and may be loaded; needs --rate-ceiling",
+        include_in_web_ui=False,
+    )
+    add(
+        "--rate-ceiling",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="refuse profiles with more new conversations per second than this",
+        include_in_web_ui=False,
+    )
+    add("--no-observe", action="store_true", help="do not watch nodes and tasks while the run goes on")
+    add("--no-report", action="store_true", help="leave join and report for later (`loadtest join`, `loadtest report`)")
+
+
+def stop_timeout_s(options: Namespace, drain_s: float) -> float:
+    """How long requests in flight may take to end: --stop-timeout when given, else the profile's drain time.
+
+    Locust's own default of 0 would cut the slowest requests and so flatter the target.
+    """
+    return drain_s if options.stop_timeout == STOP_TIMEOUT_FROM_PROFILE else float(options.stop_timeout)
+
+
+def trace_path(options: Namespace) -> Path | None:
+    return Path(options.trace) if options.trace else None

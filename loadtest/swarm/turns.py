@@ -1,0 +1,181 @@
+"""One conversation's way through its turns: send, wait, think, and one row for every turn whatever happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from loadtest.client.exchange import Deadlines, Endpoint, Exchange
+from loadtest.client.outcomes import finish
+from loadtest.client.reactor import Reactor
+from loadtest.client.routes import ROUTES, Call
+from loadtest.records import Outcome, RequestRecord
+from loadtest.spool import Body, Finished, Started
+from loadtest.swarm.ledger import Ledger
+from loadtest.swarm.recorder import Recorder
+from loadtest.traffic.plan import Plan
+from loadtest.traffic.schedule import ConversationShape, Schedule
+
+BODY_BYTES_MAX = 64 << 10
+BODIES_PER_OUTCOME_MAX = 200
+RESPONSE_BYTES_MAX = 64 << 20
+CONNECT_S = 10.0
+
+
+class Prepared(NamedTuple):
+    """A request built ahead of its time."""
+
+    call: Call
+    request: bytes
+
+
+class Access(NamedTuple):
+    """How one target is reached: where, and with which key (never logged, never stored)."""
+
+    endpoint: Endpoint
+    key: str | None
+
+
+class Turns:
+    """Sends the turns of conversations over one reactor and writes their rows.
+
+    `seen` is told of every finished row (live statistics); `clock_offset_ns` gives what to add to our monotonic
+    clock to get the master's; `count_tokens` counts the answer's tokens in the plan's encoding.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        schedule: Schedule,
+        *,
+        worker: int,
+        reactor: Reactor,
+        recorder: Recorder,
+        ledger: Ledger,
+        access: Mapping[str, Access],
+        count_tokens: Callable[[str], int],
+        seen: Callable[[RequestRecord], None],
+        clock_offset_ns: Callable[[], int],
+    ) -> None:
+        self._plan = plan
+        self._schedule = schedule
+        self._worker = worker
+        self._reactor = reactor
+        self._recorder = recorder
+        self._ledger = ledger
+        self._access = access
+        self._count_tokens = count_tokens
+        self._seen = seen
+        self._clock_offset_ns = clock_offset_ns
+        self._bodies: Counter[str] = Counter()
+        self.t0_ns = 0
+        self.end_ns = 0  # turns due from here on are not reached
+
+    def begin(self, plan: Plan, t0_ns: int) -> None:
+        """Fix the start on our monotonic clock, and with it the end."""
+        self._plan = plan
+        self.t0_ns = t0_ns
+        self.end_ns = t0_ns + plan.horizon_us * 1000
+
+    def prepare(self, shape: ConversationShape, turn: int) -> Prepared:
+        """Build a turn's request. It costs up to milliseconds for a long prompt, so it is done ahead of need."""
+        target = shape.target
+        access = self._access[target.name]
+        call = Call(
+            messages=self._schedule.messages(shape, turn),
+            output_tokens_max=shape.turns[turn].output_tokens_max,
+            stream=shape.stream,
+            session=shape.session,
+            client_reference=f"{self._plan.run}.{shape.index}.{turn}",
+            timeout_s=target.timeout_s,
+            host_header=_host_header(access.endpoint),
+        )
+        return Prepared(call, ROUTES[target.route].build(target, call, access.key))
+
+    def converse(
+        self,
+        shape: ConversationShape,
+        due_ns: int,
+        first: Prepared,
+        pause_until: Callable[[int], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """Send all turns of a conversation whose first one is due at `due_ns`, and write a row for each.
+
+        Later turns are due at the previous done plus the think time. `pause_until` sleeps and may be killed;
+        after a failure, at the end of the run or once `stopping`, the remaining turns are `not_reached`.
+        """
+        at_ns, prepared = due_ns, first
+        reached = 0  # turns that have a row: `_send` writes one even when this greenlet is killed in it
+        try:
+            while True:
+                reached += 1
+                record = self._send(shape, reached - 1, at_ns, prepared)
+                if reached == len(shape.turns) or record.outcome != Outcome.OK or record.done_ns is None:
+                    return
+                next_ns = record.done_ns + shape.turns[reached].think_us * 1000
+                if next_ns >= self.end_ns or stopping():
+                    return
+                prepared = self.prepare(shape, reached)
+                pause_until(next_ns)
+                at_ns = next_ns
+        finally:
+            self.give_up(shape, reached, at_ns)
+
+    def drop(self, shape: ConversationShape, due_ns: int, reason: str) -> None:
+        """An arrival that cannot start: its first turn is `dropped`, the others are not reached."""
+        self._end(replace(self._row(shape, 0, due_ns), outcome=Outcome.DROPPED.value, error_kind=reason))
+        self.give_up(shape, 1, due_ns)
+
+    def give_up(self, shape: ConversationShape, first: int, at_ns: int) -> None:
+        """Rows for the turns from `first` on, which will not be sent; `at_ns` is when the conversation was last due."""
+        for turn in range(first, len(shape.turns)):
+            self._end(replace(self._row(shape, turn, at_ns), outcome=Outcome.NOT_REACHED.value))
+
+    def _row(self, shape: ConversationShape, turn: int, at_ns: int) -> RequestRecord:
+        row = self._plan.row(
+            shape, turn, worker=self._worker, seq=self._ledger.next_seq(), t0_ns=self.t0_ns, at_ns=at_ns
+        )
+        return replace(row, clock_offset_ns=self._clock_offset_ns())
+
+    def _send(self, shape: ConversationShape, turn: int, at_ns: int, prepared: Prepared) -> RequestRecord:
+        started = self._row(shape, turn, at_ns)
+        self._recorder.write(Started(started))
+        self._ledger.started()
+        timeout_s = shape.target.timeout_s
+        exchange = Exchange(
+            endpoint=self._access[shape.target.name].endpoint,
+            request=prepared.request,
+            deadlines=Deadlines(connect_s=CONNECT_S, first_byte_s=timeout_s, gap_s=timeout_s, total_s=timeout_s),
+            response_bytes_max=RESPONSE_BYTES_MAX,
+        )
+        try:
+            self._reactor.run(exchange)
+        finally:
+            # Also when this greenlet is being killed: what had arrived by then is the row.
+            record = self._ended(started, prepared.call, exchange)
+        return record
+
+    def _ended(self, started: RequestRecord, call: Call, exchange: Exchange) -> RequestRecord:
+        answer = ROUTES[started.route].read(call, exchange)
+        record = finish(started, call, exchange, answer, self._count_tokens)
+        self._end(record)
+        keep_body = record.outcome != Outcome.OK and exchange.body
+        if keep_body and self._bodies[record.outcome] < BODIES_PER_OUTCOME_MAX:
+            self._bodies[record.outcome] += 1
+            body = bytes(exchange.body[:BODY_BYTES_MAX])
+            self._recorder.write(Body(record.worker, record.seq, record.outcome, body))
+        return record
+
+    def _end(self, record: RequestRecord) -> None:
+        self._recorder.write(Finished(record))
+        self._ledger.ended(record.outcome)
+        self._seen(record)
+
+
+def _host_header(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"

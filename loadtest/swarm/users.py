@@ -1,0 +1,37 @@
+"""Locust's users: slots for open arrivals, members for closed load. They hold no logic; the driver of the run does."""
+
+from __future__ import annotations
+
+from locust import User, constant, task
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
+
+
+class _Person(User):  # type: ignore[misc]  # locust is Any to mypy
+    abstract = True
+    _state: str | None
+    wait_time = constant(0)
+
+    def waiting(self) -> None:
+        """Nothing of this user is in flight: Locust may kill it at once."""
+        if self._state != LOCUST_STATE_STOPPING:
+            self._state = LOCUST_STATE_WAITING
+
+    def busy(self) -> None:
+        """A request is in flight: a stop waits for it, up to the stop timeout."""
+        if self._state != LOCUST_STATE_STOPPING:
+            self._state = LOCUST_STATE_RUNNING
+
+    def stopping(self) -> bool:
+        return bool(self._state == LOCUST_STATE_STOPPING)
+
+    @task  # type: ignore[untyped-decorator]
+    def serve(self) -> None:
+        self.environment.loadtest_run.driver.serve(self)
+
+
+class OpenArrivals(_Person):
+    """One slot for a conversation in flight. Arrivals come from the schedule; `-u` is the cap of the whole swarm."""
+
+
+class ClosedMembers(_Person):
+    """One community member, in one conversation at a time; `-u` is the number of members."""

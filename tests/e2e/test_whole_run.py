@@ -1,0 +1,71 @@
+"""The whole way through the house: a master and two workers, observed, joined, reported, held against the truth."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.compute as pc
+from conftest import Network, assert_complete, ended
+
+from loadtest import runfolder
+from loadtest.analysis.accuracy import accuracy
+from loadtest.traffic.profile import load_profile
+from loadtest.traffic.schedule import Schedule
+
+SEED = 3
+
+
+def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest", "run", "smoke", "--host", network.url, "--workers", "2"]
+    command += ["--runs-dir", str(tmp_path / "runs"), "--", "--seed", str(SEED)]
+    result = ended(command, tmp_path / "runs")
+    assert result.code in (0, 4)
+    assert_complete(result, workers=2)
+    assert str(result.run / "report.html") in result.out
+
+    # What was sent is what the schedule says, whoever sent it.
+    manifest, rows = result.manifest(), result.rows()
+    schedule = Schedule(load_profile("smoke"), SEED)
+    horizon_us = round(manifest["offered_s"] * 1e6)
+    arrivals = list(schedule.arrivals(horizon_us))
+    assert manifest["ledger"]["planned_turns"] == schedule.planned_turns(horizon_us)
+    assert set(rows["arrival"].to_pylist()) == {arrival.index for arrival in arrivals}
+    due_ns = {arrival.index: manifest["t0_ns"] + arrival.due_us * 1000 for arrival in arrivals}
+    bound_ns = max(worker["clock_bound_ns"] for worker in manifest["workers"])
+    for row in rows.select(["arrival", "turn", "worker", "scheduled_ns", "clock_offset_ns"]).to_pylist():
+        assert row["worker"] == row["arrival"] % 2
+        if row["turn"] == 0:
+            assert abs(row["scheduled_ns"] + row["clock_offset_ns"] - due_ns[row["arrival"]]) <= 2 * bound_ns + 1
+
+    # The simulator saw every request that was sent, once.
+    network.stop()
+    truth = Counter(runfolder.read_truth(network.truth)["client_reference"].to_pylist())
+    sent = rows.filter(pc.is_valid(rows["sent_ns"]))["client_reference"].to_pylist()
+    assert truth == Counter(sent)
+    figures = accuracy(result.run, network.truth)
+    assert figures["ttft_ms"]["n"] > 0
+
+
+def test_every_joined_row_knows_only_its_past(network: Network, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest", "run", "smoke", "--host", network.url, "--workers", "1"]
+    result = ended([*command, "--runs-dir", str(tmp_path / "runs")], tmp_path / "runs")
+    assert result.code in (0, 4)
+    import pyarrow.parquet as pq
+
+    joined = pq.read_table(result.run / "joined" / "requests.parquet").to_pylist()
+    assert joined
+    manifest = result.manifest()
+    snapshots = runfolder.read_table(result.run, "snapshots").to_pylist()
+    known = {(s["node"], s["observed_wall_ns"]) for s in snapshots if s["source"] == "leaderboard"}
+    with_snapshot = 0
+    for row in joined:
+        if row["snapshot_observed_wall_ns"] is None:
+            assert row["reputation_reason"], "a null has its reason"
+            continue
+        with_snapshot += 1
+        sent_wall_ns = row["sent_ns"] + row["clock_offset_ns"] + manifest["clock"]["wall_minus_mono_ns"]
+        assert row["snapshot_observed_wall_ns"] < sent_wall_ns
+        assert (row["node"], row["snapshot_observed_wall_ns"]) in known
+    assert with_snapshot > 0
