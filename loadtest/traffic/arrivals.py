@@ -32,7 +32,7 @@ def due_blocks(load: Load, seed: int, trace: Trace | None = None) -> Iterator[ND
     for block in range(1 << 62):
         if load.arrivals == "constant":
             # From the index, never by adding gaps: a rounded gap would change the rate.
-            yield (np.arange(block * BLOCK, (block + 1) * BLOCK) * (1e6 / load.rate_per_s)).astype(np.int64)
+            yield (np.arange(block * BLOCK, (block + 1) * BLOCK) * 1_000_000 / load.rate_per_s).astype(np.int64)
             continue
         dues = last + np.cumsum(_gaps_us(load, key, block))
         last = int(dues[-1])

@@ -57,7 +57,7 @@ class Community:
         self._target_edges = _edges([target.weight for target in profile.targets])
 
     def shape(self, index: int) -> ConversationShape:
-        """The conversation of one arrival; with a trace, the single turn of its row. O(1), about 50 us."""
+        """The conversation of one arrival; with a trace, the single turn of its row. O(1), about 25 us."""
         rng, persona, target, count = self._opening(index)
         session = target.sessions[int(rng.integers(len(target.sessions)))] if target.sessions else None
         streams = rng.random() < persona.stream_share and target.stream
@@ -65,7 +65,7 @@ class Community:
         return ConversationShape(index, persona.name, target, session, streams, turns)
 
     def turns_planned(self, index: int) -> int:
-        """len(shape(index).turns) at a third of the cost."""
+        """len(shape(index).turns) at less than half the cost."""
         return 1 if self.trace is not None else self._opening(index)[3]
 
     def _opening(self, index: int) -> tuple[np.random.Generator, Persona, Target, int]:

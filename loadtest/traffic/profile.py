@@ -102,15 +102,18 @@ class Profile:
     slos: tuple[Slo, ...]
     observe: ObserveRules
 
-    def with_changes(self, **load_fields: float | str) -> Profile:
-        """The profile with other values in its [load] section, for command line flags. Raises ProfileError.
+    def with_changes(self, **load_fields: float | str | None) -> Profile:
+        """The profile with other values in its [load] section, for command line flags; None leaves a field as it is.
 
         The changes are written into `text` as a [changes.load] section, so that workers and the manifest, which get
-        the text, and the hash all tell the run that was really made.
+        the text, and the hash all tell the run that was really made. Raises ProfileError.
         """
+        given = {name: value for name, value in load_fields.items() if value is not None}
+        if not given:
+            return self
         text, _, _ = self.text.partition(_CHANGES)
         before = tomllib.loads(self.text).get("changes", {}).get("load", {})
-        lines = [f"{name} = {json.dumps(value)}" for name, value in {**before, **load_fields}.items()]
+        lines = [f"{name} = {json.dumps(value)}" for name, value in {**before, **given}.items()]
         return parse_profile(text + _CHANGES + "\n".join(lines) + "\n", self.source)
 
 
@@ -149,8 +152,8 @@ def parse_profile(text: str, source: str) -> Profile:
     personas = tuple(_read_persona(table) for table in top.tables("persona", required=True))
     targets = tuple(_read_target(table) for table in top.tables("target", required=True))
     slos = tuple(_read_slo(table) for table in top.tables("slo", required=False))
-    writing = _read_writing(top.table("writing", required=False))
-    observe = _read_observe(top.table("observe", required=False))
+    writing = _read_writing(top.table("writing"))
+    observe = _read_observe(top.table("observe"))
     top.close()
     for section, names in (("persona", [p.name for p in personas]), ("target", [t.name for t in targets])):
         for twin in sorted({name for name in names if name and names.count(name) > 1}):
@@ -167,14 +170,17 @@ def profile_hash(profile: Profile) -> str:
 
 
 def _changes(top: Table) -> dict[str, Any]:
-    changes = top.table("changes", required=False)
+    changes = top.table("changes")
     load = changes.raw("load")
     changes.close()
-    return load if isinstance(load, dict) else {}
+    if load is not None and not isinstance(load, dict):
+        changes.wrong("load", "must be a section, write [changes.load]")
+        return {}
+    return load or {}
 
 
 def _read_load(top: Table, changes: dict[str, Any]) -> Load:
-    table = top.table("load", required=True)
+    table = top.table("load")
     table.fields = {**table.fields, **changes}
     mode = table.choice("mode", ("open", "closed"))
     arrivals, rate_per_s, cv, in_flight_max, members = "", 0.0, 0.0, 0, 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +34,7 @@ class Table:
         self.asked: list[str] = []
 
     def wrong(self, name: str, what: str) -> None:
-        self.mistakes.add(f"{self.section} {self.prefix}{name}".rstrip(), what)
+        self.mistakes.add(f"{self.section} {self.prefix}{name}".strip(), what)
 
     def raw(self, name: str) -> Any:
         """The value as TOML gave it, or None; counts as asked for."""
@@ -50,18 +49,18 @@ class Table:
             self.wrong(name, f"is missing, give {meaning}")
         return None
 
-    def number(
-        self, name: str, low: float, high: float = math.inf, default: float | None = None, *, above: bool = False
-    ) -> float:
+    def number(self, name: str, low: float, high: float, default: float | None = None, *, above: bool = False) -> float:
         """A number in [low, high], or in (low, high] with `above`."""
-        bounds = f"{'>' if above else '>='} {low:g}" + (f" and <= {high:g}" if high < math.inf else "")
-        value = self._take(name, default, f"a number {bounds}")
+        floor = f"{'>' if above else '>='} {low:.12g}"
+        value = self._take(name, default, f"a number {floor}")
         if value is None:
             return low if default is None else default
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.wrong(name, f"must be a number, got {value!r:.60}")
-        elif not (low <= value <= high) or (above and value == low) or math.isinf(value):
-            self.wrong(name, f"must be {bounds}, got {value:g}")
+        elif value > high:
+            self.wrong(name, f"must be <= {high:.12g}, got {value:.12g}")
+        elif not value >= low or (above and value == low):  # also nan
+            self.wrong(name, f"must be {floor}, got {value:.12g}")
         else:
             return float(value)
         return low
@@ -116,9 +115,9 @@ class Table:
             return ()
         return tuple(str(entry) for entry in entries)
 
-    def table(self, name: str, *, required: bool) -> Table:
-        """A table of the top level, such as [load]; an empty one when it is missing and may be."""
-        value = self._take(name, None if required else (), f"a [{name}] section")
+    def table(self, name: str) -> Table:
+        """A table of the top level, such as [load]. A missing one is read as empty: its fields say what they need."""
+        value = self.raw(name)
         if value is not None and not isinstance(value, dict):
             self.wrong(name, f"must be a section, write [{name}]")
             value = None

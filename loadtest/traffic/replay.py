@@ -6,6 +6,7 @@ The format is that of the Azure LLM inference traces: TIMESTAMP,ContextTokens,Ge
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,8 +34,8 @@ class Trace:
     @classmethod
     def load(cls, path: str | Path, limit: int | None = None, speed: float = 1.0) -> Trace:
         """Read the first `limit` rows of a CSV file, played `speed` times as fast. Raises TraceError."""
-        if not speed > 0:
-            raise TraceError(f"{path}: speed must be > 0, got {speed:g}")
+        if not 0 < speed < math.inf:
+            raise TraceError(f"{path}: speed must be a number > 0, got {speed:g}")
         if limit is not None and limit < 1:
             raise TraceError(f"{path}: limit must be >= 1, got {limit}")
         try:
@@ -52,7 +53,7 @@ class Trace:
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[int]]) -> Trace:
         """The trace whose `rows()` these are."""
-        columns = list(zip(*rows, strict=True))
+        columns = list(zip(*rows, strict=True)) or [(), (), ()]
         return cls(tuple(columns[0]), tuple(columns[1]), tuple(columns[2]))
 
 
