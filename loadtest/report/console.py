@@ -70,7 +70,10 @@ def _nodes(summary: Summary) -> list[str]:
     for word, group in (("best", best), ("worst", worst)):
         for node in group:
             cells = [wording.count(node.get("requests")), wording.count(node.get("failed"))]
-            cells += [ttft.text(node.get("ttft_ms_p50")), *(e2e.text(node.get(k)) for k in ("e2e_ms_p50", "e2e_ms_p95"))]
+            cells += [
+                ttft.text(node.get("ttft_ms_p50")),
+                *(e2e.text(node.get(k)) for k in ("e2e_ms_p50", "e2e_ms_p95")),
+            ]
             cells.append(wording.decimal(node.get("reputation"), 3))
             name = _plain(wording.short(node.get("node"), 15))
             lines.append(f"{word:<6}{name:<16}" + "".join(c.rjust(_COLUMN) for c in cells))

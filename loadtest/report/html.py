@@ -82,7 +82,9 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         for t in wording.listed(run, "targets")
         if isinstance(t, dict)
     ]
-    offered = f"{wording.decimal(run.get('offered_s'), 0)} s, of which {wording.decimal(run.get('warmup_s'), 0)} s warm-up"
+    offered = (
+        f"{wording.decimal(run.get('offered_s'), 0)} s, of which {wording.decimal(run.get('warmup_s'), 0)} s warm-up"
+    )
     facts = [
         ("window", wording.window_text(run)),
         ("offered for", offered),
@@ -133,7 +135,11 @@ def _headline(summary: Summary) -> list[Tile]:
     ok, planned = part(account, "outcomes").get("ok"), account.get("planned")
     if ok is not None and planned:
         text = wording.percent(ok / planned, 2).removesuffix(" %")
-        tiles.append(Tile("ok, of all planned turns", text, "%", ok / planned, f"{wording.count(ok)} of {wording.count(planned)}"))
+        tiles.append(
+            Tile(
+                "ok, of all planned turns", text, "%", ok / planned, f"{wording.count(ok)} of {wording.count(planned)}"
+            )
+        )
     peak = wording.figure(offered.get("peak_in_flight"))
     if peak is not None:
         small = f"{wording.count(offered.get('requests_sent'))} requests sent"
@@ -146,9 +152,11 @@ def _account(summary: Summary) -> dict[str, Any]:
     outcomes = wording.by_size(part(account, "outcomes"))
     # What failed stands together, apart from what was never sent: the eye adds up neighbours.
     order = {"ok": 0, "failed": 1, "ours": 2, "unsent": 3}
-    shares = [{"n": n, "tone": _tone(name), "label": f"{name.replace('_', ' ')}: {wording.count(n)}"} for name, n in outcomes]
-    note = f"{wording.count(account.get('measured'))} turns were due in the measured window and {wording.count(account.get('warmup'))} "
-    note += f"in the warm-up; {wording.count(account.get('first_turns'))} were first turns."
+    shares = [
+        {"n": n, "tone": _tone(name), "label": f"{name.replace('_', ' ')}: {wording.count(n)}"} for name, n in outcomes
+    ]
+    measured, warmup, first = (wording.count(account.get(k)) for k in ("measured", "warmup", "first_turns"))
+    note = f"{measured} turns were due in the measured window and {warmup} in the warm-up; {first} were first turns."
     return {
         "account_sentence": wording.account_sentence(summary),
         "account_note": note if account else "",
@@ -181,8 +189,8 @@ _CAPTIONS = {
     "time": ("Latency over time.", "Service time of requests by the second in which they were due."),
     "ecdf": (
         "Distributions.",
-        "Share of requests answered within a time, on a log axis. Where response lies right of service, requests waited in the "
-        "harness. A curve that ends below 100 % shows its failures.",
+        "Share of requests answered within a time, on a log axis. Where response lies right of service, requests "
+        "waited in the harness. A curve that ends below 100 % shows its failures.",
     ),
     "nodes": ("Node map.", "Each dot is a node; its area is the number of requests it served."),
 }
@@ -195,9 +203,12 @@ def _caption_more(key: str, summary: Summary) -> str:
     if key == "time" and step > 1:
         return f" Each point is the highest of {step} one-second figures."
     if key == "nodes":
-        metric = pictures.map_metric(summary)
-        missing = sum(wording.figure(n.get(metric)) is None for n in wording.listed(summary, "nodes"))
-        return f" {wording.plural(missing, 'node')} without an answer cannot be drawn." if missing else ""
+        nodes, mapped = len(wording.listed(summary, "nodes")), len(pictures.mapped_nodes(summary))
+        missing = (
+            f" {wording.plural(nodes - mapped, 'node')} without an answer cannot be drawn." if mapped < nodes else ""
+        )
+        most = pictures.DOTS_MAX
+        return missing + (f" The {most} busiest of {wording.count(mapped)} nodes are drawn." if mapped > most else "")
     return ""
 
 
@@ -230,9 +241,15 @@ def _absent(summary: Summary) -> Sequence[str]:
 
 def _words() -> list[tuple[str, str]]:
     return [
-        ("service, response", "from the instant a request was sent; from the instant it was due. Response includes our own lateness."),
+        (
+            "service, response",
+            "from the instant a request was sent; from the instant it was due. Response includes our own lateness.",
+        ),
         *((name, re.sub("^(.)", lambda m: m.group().upper(), meaning) + ".") for name, meaning in METRICS.values()),
-        ("fit, unfit", "whether the run could measure. Pass or fail says whether the network met the profile's limits."),
+        (
+            "fit, unfit",
+            "whether the run could measure. Pass or fail says whether the network met the profile's limits.",
+        ),
         ("later turns", "are due at previous done + think time, so their response shows only our own delay."),
         ("reputation", "share of successes a node had, as last observed before the request was sent."),
     ]

@@ -65,7 +65,7 @@ def limits(summary: Summary) -> Table:
         kind: Kind = "pass" if verdict == "pass" else "fail" if verdict == "fail" else "text"
         rows.append(
             (
-                Cell(metric),
+                Cell(metric, None, "hostile"),
                 number(slo.get("limit"), f"{sign} {wording.slo_figure(metric, slo.get('limit'))}"),
                 number(slo.get("observed"), wording.slo_figure(metric, slo.get("observed"))),
                 number(slo.get("n"), wording.count(slo.get("n"))),
@@ -92,8 +92,8 @@ def latency(summary: Summary) -> Table:
 
 
 def _metric_rows(name: str, service: Summary, response: Summary) -> list[tuple[Cell, ...]]:
-    scale = wording.scale_of(cell.get(p) for cell in (service, response) for p in (*PERCENTILES, "max"))
-    rows = []
+    scale = wording.scale_of(cell.get(p) for cell in (service, response) for p in PERCENTILES)
+    rows: list[tuple[Cell, ...]] = []
     for place, percentile in enumerate((*PERCENTILES, "max")):
         label = Cell(f"{name}, {scale.unit}" if place == 0 else "")
         rows.append(
@@ -108,6 +108,8 @@ def _metric_rows(name: str, service: Summary, response: Summary) -> list[tuple[C
 
 
 def _quantile_cells(cell: Summary, percentile: str, scale: Scale) -> tuple[Cell, Cell, Cell]:
+    if not cell:
+        return Cell(""), Cell(""), Cell("")
     value = number(cell.get(percentile), wording.quantile(cell, percentile, scale))
     if percentile == "max":  # the largest of n has no interval without assuming a distribution
         censored = cell.get("censored")
@@ -131,7 +133,8 @@ def nodes(summary: Summary) -> Table:
 def groups(summary: Summary, key: str, title: str, label: str, name: str = "name") -> Table:
     """Bands, personas, targets or turns: the same cells for each group."""
     found = _objects(summary, key)
-    first: list[tuple[str, Callable[[Summary], Cell]]] = [(label, lambda g: Cell(str(g.get(name)), None, "hostile"))]
+    kind: Kind = "text" if key in ("bands", "turns") else "hostile"  # the words of these two are ours
+    first: list[tuple[str, Callable[[Summary], Cell]]] = [(label, lambda g: Cell(str(g.get(name)), None, kind))]
     if key == "bands":
         first.append(("nodes", lambda g: number(g.get("nodes"), wording.count(g.get("nodes")))))
     return _from_columns(key, title, _cell_columns(found, first, node=False), found, "")

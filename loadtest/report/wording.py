@@ -148,8 +148,10 @@ def result_sentence(summary: Summary) -> str:
     sentence = f"{met} of {plural(len(slos), 'limit')} met."
     missed = [str(s.get("metric")) for s in slos if s.get("verdict") == "fail"]
     unknown = [str(s.get("metric")) for s in slos if s.get("verdict") not in ("pass", "fail")]
-    return sentence + (f" Missed: {', '.join(missed)}." if missed else "") + (
-        f" Cannot tell: {', '.join(unknown)}." if unknown else ""
+    return (
+        sentence
+        + (f" Missed: {', '.join(missed)}." if missed else "")
+        + (f" Cannot tell: {', '.join(unknown)}." if unknown else "")
     )
 
 

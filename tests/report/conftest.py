@@ -247,5 +247,7 @@ def _distributions() -> Summary:
 
 def _ecdf(median: float, spread: float, ceiling: float, seed: int, added: float = 0) -> list[list[float]]:
     draw = random.Random(seed)
-    values = sorted(median * math.exp(draw.gauss(0, spread)) + (added if draw.random() < 0.2 else 0) for _ in range(200))
+    values = sorted(
+        median * math.exp(draw.gauss(0, spread)) + (added if draw.random() < 0.2 else 0) for _ in range(200)
+    )
     return [[value, ceiling * (rank + 1) / len(values)] for rank, value in enumerate(values)]

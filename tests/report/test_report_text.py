@@ -1,0 +1,166 @@
+"""Markdown, console and words: valid, aligned, and the same figures as the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from unicodedata import east_asian_width
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtest.report import wording
+from loadtest.report.console import WIDTH, console_table
+from loadtest.report.markdown import code, plain, render_markdown
+
+Make = Callable[..., dict[str, Any]]
+
+
+def table_rows(markdown: str) -> list[list[list[str]]]:
+    """Every pipe table as rows of cells, split where GitHub splits: at pipes without a backslash."""
+    tables: list[list[list[str]]] = []
+    lines = markdown.splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                tables.append([])
+            tables[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return tables
+
+
+def test_markdown_tables_are_whole(make_summary: Make) -> None:
+    summary = make_summary()
+    summary["nodes"][0]["node"] = "a|b`c\nd <script>"
+    tables = table_rows(render_markdown(summary))
+    assert len(tables) == 6
+    for rows in tables:
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert all(re.fullmatch(r":--|--:", cell) for cell in rows[1])
+
+
+def test_markdown_figures_are_those_of_the_summary(make_summary: Make) -> None:
+    text = render_markdown(make_summary())
+    assert text.startswith(
+        "## ❌ FIT, FAIL: `20261122T104500Z-ab12`\n\nOpen load: 5.00 arrivals/s offered, 5.01 realised"
+    )
+    latency = table_rows(text)[1]
+    assert latency[2] == ["TTFT, ms", "p50", "548", "532 to 570", "3,377", "549", "533 to 571", "3,377"]
+    assert latency[16][:3] == ["", "p99", r"\> 120 s"]  # rows: TTFT 2..5, TPOT 6..9, ITL 10..13, E2E 14..17
+    assert "3,702 planned = 3,611 ok" in text
+
+
+def test_markdown_of_an_unfit_run_is_marked(make_summary: Make) -> None:
+    reason = {"rule": "cpu", "figure": 97, "bound": 90, "text": "a worker used 97 % of its core (at most 90 %)"}
+    text = render_markdown(make_summary(fit={"verdict": "unfit", "reasons": [reason]}))
+    assert text.startswith("## ⚠️ UNFIT")
+    assert f"- {reason['text']}" in text
+    assert "### Latency (from an unfit run)" in text
+    assert "Not counted" in text
+
+
+@given(st.text(max_size=40))
+def test_a_code_span_ends_where_it_should(text: str) -> None:
+    span = code(text).replace("\\|", "|")
+    if not span:
+        return
+    fence = re.match("`+", span)
+    assert fence is not None
+    inner = span[len(fence.group()) : -len(fence.group())]
+    assert span.endswith(fence.group())
+    assert all(len(run) < len(fence.group()) for run in re.findall("`+", inner))
+    assert "\n" not in span
+
+
+@given(st.text(max_size=60))
+def test_prose_cannot_open_markup(text: str) -> None:
+    assert not re.search(r"(?<!\\)(\\\\)*[<`\[|*]", plain(text))
+    assert "@" not in plain(text).replace("@\u200b", "")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=200), st.sampled_from(["", "x" * 300, "节点" * 60, "\x1b[31m\n\r\t"]))
+def test_the_console_never_exceeds_its_width(name: str, more: str) -> None:
+    node = {
+        "node": name + more,
+        "requests": 10**9,
+        "failed": 10**9,
+        "e2e_ms_p50": 9e7,
+        "e2e_ms_p95": 9e8,
+        "ttft_ms_p50": 9e6,
+    }
+    summary = {
+        "run": {"profile": name + more, "targets": [{"name": name, "url": more, "route": name}]},
+        "nodes": [node] * 9,
+        "fit": {"verdict": "unfit", "reasons": [{"text": name + more}]},
+        "account": {
+            "outcomes": {name or "x": 10**9, "router_timeout": 10**9, "not_reached": 10**9, "server_error": 10**9}
+        },
+    }
+    for line in console_table(summary).splitlines():
+        assert sum(2 if east_asian_width(c) in "WF" else 1 for c in line) <= WIDTH
+        assert line.isprintable()
+
+
+def test_console_figures_and_columns(make_summary: Make) -> None:
+    lines = console_table(make_summary()).splitlines()
+    assert all(len(line) <= WIDTH for line in lines)
+    ttft = next(line for line in lines if line.startswith("TTFT"))
+    assert ttft.split() == ["TTFT", "ms", "548", "2,211", "4,904", "549", "2,214", "4,911", "3,377"]
+    e2e = next(line for line in lines if line.startswith("E2E"))
+    heads = next(line for line in lines if line.split()[:1] == ["p50"])
+    ends = [m.end() for m in re.finditer(r"p50|p95|p99|\bn\b", heads)]
+    for line in (ttft, e2e):
+        assert all(line[end - 1] != " " and (end == len(line) or line[end] == " ") for end in ends)
+    assert "> 120 s" in e2e
+
+
+def test_console_names_three_best_and_three_worst_nodes(make_summary: Make) -> None:
+    summary = make_summary()
+    enough = sorted((n for n in summary["nodes"] if not n["n_too_small"]), key=lambda n: n["e2e_ms_p50"])
+    lines = console_table(summary).splitlines()
+    for word, wanted in (("best", enough[:3]), ("worst", enough[-3:])):
+        found = [line.split()[1][:6] for line in lines if line.startswith(word)]
+        assert found == [n["node"][:6] for n in wanted]
+
+
+def test_console_of_an_unfit_run_gives_reasons(make_summary: Make) -> None:
+    text = console_table(make_summary(fit={"verdict": "unfit", "reasons": [{"text": "12 rows overflowed"}]}))
+    assert "UNFIT: the run proves nothing\n  12 rows overflowed\n" in text
+    assert "nothing was measured" in console_table({})
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.9994, "99.9 %"), (0.0, "0.0 %"), (None, "–")]
+)
+def test_what_is_not_all_is_never_called_all(share: float | None, text: str) -> None:
+    assert wording.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "texts"),
+    [
+        ([1.234, 9.99], "ms", ["1.23", "9.99"]),
+        ([12.34, 999.0], "ms", ["12.3", "999.0"]),
+        ([12.34, 5000.0, None], "ms", ["12", "5,000", "–"]),
+        ([12.34, 50_000.0, float("nan")], "s", ["0.01", "50.00", "–"]),
+    ],
+)
+def test_numbers_that_stand_together_share_a_unit(values: list[Any], unit: str, texts: list[str]) -> None:
+    scale = wording.scale_of(values)
+    assert scale.unit == unit
+    assert [scale.text(v) for v in values] == texts
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("ttft_ms_p95", 2211.4, "2.21 s"),
+        ("e2e_ms_p99", 321.0, "321 ms"),
+        ("ok_share", 0.98, "98.00 %"),
+        ("x", None, "–"),
+    ],
+)
+def test_limits_are_printed_in_their_unit(metric: str, value: float | None, text: str) -> None:
+    assert wording.slo_figure(metric, value) == text
