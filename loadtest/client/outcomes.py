@@ -56,7 +56,7 @@ def finish(
     Chunk lists, first_content and first_visible are of streams only: an answer in one piece has no first token that
     we could have seen. `counted_tokens` is over the visible and the reasoning text.
     """
-    verdict = classify(call, exchange, answer)
+    verdict = classify(exchange, answer)
     said = "".join(piece.reasoning + piece.text for piece in answer.pieces)
     done_ns = exchange.done_ns
     if verdict.kind == "open_after_end" and answer.end_read is not None:
@@ -90,7 +90,7 @@ def finish(
     )
 
 
-def classify(call: Call, exchange: Exchange, answer: Answer) -> Verdict:
+def classify(exchange: Exchange, answer: Answer) -> Verdict:
     """Outcome and error kind. A status that says no goes before the way the connection ended, except for our own
     deadlines and cancellation; an answer that ended in [DONE] or a finish reason is an answer however the wire ended.
     """
@@ -104,15 +104,17 @@ def classify(call: Call, exchange: Exchange, answer: Answer) -> Verdict:
         verdict = _of_text(answer)
         word = "open" if end in (End.TIMEOUT_GAP, End.TIMEOUT_TOTAL) else "cut"
         return verdict._replace(kind=verdict.kind or f"{word}_after_end")
+    if ok and answer.error is not None:
+        return _of_error(answer, answer.error)
     if end in _BY_END:
         return Verdict(*_BY_END[end], exchange.error_text)
     if exchange.status is None:
         return Verdict(Outcome.TRUNCATED, f"{end}_before_headers", exchange.error_text)
     if not ok:
         return _of_status(exchange.status, exchange)
-    if end is not End.COMPLETE and answer.error is None:
+    if end is not End.COMPLETE:
         return Verdict(Outcome.TRUNCATED, f"{end}_in_body", exchange.error_text)
-    return _of_answer(call, answer, exchange)
+    return _of_answer(answer, exchange)
 
 
 def _of_status(status: int, exchange: Exchange) -> Verdict:
@@ -134,13 +136,17 @@ def _of_status(status: int, exchange: Exchange) -> Verdict:
     return Verdict(Outcome.SERVER_ERROR, f"http_{status}", text)
 
 
-def _of_answer(call: Call, answer: Answer, exchange: Exchange) -> Verdict:
+def _of_error(answer: Answer, error: str) -> Verdict:
+    """An error object inside a 200."""
+    if _TIMED_OUT.search(error):
+        return Verdict(Outcome.ROUTER_TIMEOUT, "error_in_200", error)
+    if answer.streamed:
+        return Verdict(Outcome.STREAM_ERROR, "error_in_stream", error)
+    return Verdict(Outcome.SERVER_ERROR, "error_in_200", error)
+
+
+def _of_answer(answer: Answer, exchange: Exchange) -> Verdict:
     """A 2xx whose connection did not fail."""
-    if answer.error is not None:
-        if _TIMED_OUT.search(answer.error):
-            return Verdict(Outcome.ROUTER_TIMEOUT, "error_in_200", answer.error)
-        outcome = Outcome.STREAM_ERROR if answer.streamed else Outcome.SERVER_ERROR
-        return Verdict(outcome, "error_in_stream" if answer.streamed else "error_in_200", answer.error)
     if not exchange.body.strip():
         return Verdict(Outcome.EMPTY, "no_body")
     if answer.problem in ("not_json", "no_choices"):
