@@ -234,7 +234,6 @@ class Reactor:
         stamping = clock is not None and clock.trusted(started_ns)
         offset_ns = clock.offset_ns if clock is not None else 0
         drained_ns = self._drained_ns
-        earliest_ns = drained_ns - EARLY_NS_MAX
         poll, connections = self._epoll.poll, self._connections
         while True:
             looked_ns = mono_ns()
@@ -258,17 +257,18 @@ class Reactor:
                     if not data:
                         self._hung_up(flight)
                         continue
+                    sent_ns = flight.sent_ns
+                    floor_ns = drained_ns if drained_ns > sent_ns else sent_ns  # noqa: FURB136 max() is slow
                     kernel = False
                     if stamping and ancillary:
                         seconds, rest = _timespec(ancillary[0][2])
                         stamp_ns = seconds * 1_000_000_000 + rest - offset_ns
                         # What arrived since the poll is later than `ready_ns`; only then is the clock read.
-                        kernel = earliest_ns <= stamp_ns and (stamp_ns <= ready_ns or stamp_ns <= mono_ns())
+                        kernel = stamp_ns >= floor_ns - EARLY_NS_MAX and (stamp_ns <= ready_ns or stamp_ns <= mono_ns())
                         self.counted.stamps_refused += not kernel
                     if not kernel:
                         stamp_ns = mono_ns()
-                    sent_ns = flight.sent_ns
-                    bound_ns = stamp_ns - (drained_ns if drained_ns > sent_ns else sent_ns)  # noqa: FURB136 max() is slow
+                    bound_ns = stamp_ns - floor_ns
                     if bound_ns < 0:
                         # Within the errors of the two clocks; an answer never precedes its request.
                         bound_ns = 0

@@ -1,5 +1,7 @@
 """Framing: where the body is and where it ends, however the bytes were cut."""
 
+from itertools import pairwise
+
 import httptools
 import pytest
 from hypothesis import given
@@ -31,7 +33,7 @@ COMPLETE: dict[str, tuple[bytes, int, bytes, bool]] = {  # wire, status, body, k
 def feed_cut(wire: bytes, cuts: list[int]) -> ResponseFraming:
     framing = ResponseFraming()
     edges = [0, *cuts, len(wire)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if end > start:
             framing.feed(wire[start:end])
     return framing
@@ -89,7 +91,9 @@ def test_bytes_after_the_end_raise_and_do_not_touch_the_answer(surplus: bytes) -
     assert framing.headers == [(b"content-length", b"2")]
 
 
-@pytest.mark.parametrize("wire", [b"garbage\r\n\r\n", b"HTTP/1.1 two hundred\r\n\r\n", OK + b"Content-Length: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "wire", [b"garbage\r\n\r\n", b"HTTP/1.1 two hundred\r\n\r\n", OK + b"Content-Length: x\r\n\r\n"]
+)
 def test_what_is_no_response_raises(wire: bytes) -> None:
     with pytest.raises(httptools.HttpParserError):
         ResponseFraming().feed(wire)

@@ -1,6 +1,7 @@
 """SSE: the events do not depend on where the bytes were cut, and each knows the byte that completed it."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ def test_any_lines_any_cuts(lines: list[tuple[bytes, bytes]], tail: bytes, cuts:
     body = b"".join(line + end for line, end in lines) + tail.replace(b"\xef", b"")
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     decoder = Decoder()
-    fed = [event for a, b in zip(edges, edges[1:], strict=False) for event in decoder.feed(body[a:b])]
+    fed = [event for a, b in pairwise(edges) for event in decoder.feed(body[a:b])]
     assert fed == by_the_book(body)
 
 
