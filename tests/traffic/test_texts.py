@@ -82,12 +82,19 @@ def test_conversations_share_no_text() -> None:
         shape = schedule.shape(index)
         (_, system), (_, user) = schedule.messages(shape, 0)
         systems.add(system[:80])
+        assert shape.turns[0].user_tokens < 8 or not system.startswith(user[:15]), "two speakers, one stream"
         n += 1
         # A Japanese or Russian word takes several tokens, so only longer messages can all be different.
         if shape.turns[0].user_tokens >= (32 if locales[shape.persona] in ("ja_JP", "ru_RU") else 16):
             users.add(user)
             long += 1
     assert len(systems) == n == 3000 and len(users) == long > 1500
+
+
+def test_another_seed_knows_other_sentences() -> None:
+    one, other = (phrasebook("cl100k_base", "en_US", seed).compose(np.random.default_rng(1), 5000) for seed in (1, 2))
+    sentences = set(one.split(". ")[1:-1]), set(other.split(". ")[1:-1])
+    assert min(map(len, sentences)) > 200 and not sentences[0] & sentences[1]
 
 
 def test_languages_are_told_apart() -> None:
