@@ -15,7 +15,7 @@ from loadtest.simulator.tasks import SECOND_NS, Task, Work
 from loadtest.simulator.words import answer_pieces
 
 VERSION = "sim-0.1"
-TASKS_LISTED_MAX = 20  # the list route gives the newest; texts are drawn again for each, which must not stall streams
+TASKS_LISTED_MAX = 8  # the list route gives the newest; texts are drawn again for each, which must not stall streams
 ROUTER_ADDRESS = "0x" + "5e" * 20
 
 

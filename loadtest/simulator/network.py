@@ -17,8 +17,10 @@ from loadtest.simulator.nodes import Node, draw_nodes
 from loadtest.simulator.reputation import NodeStats, Reputation, Stage
 from loadtest.simulator.sessions import Place, Session, choose_nodes, draw_reserve, make_sessions
 from loadtest.simulator.tasks import (
+    NETWORK_PACE,
     PRECOMMIT_TIMEOUT_S,
     SECOND_NS,
+    TRANSACTION_S,
     Status,
     Task,
     Work,
@@ -235,7 +237,12 @@ class Network:
             self.stats[work.node.key].commit_point += 1
 
     def _end_commit(self, task: Task) -> None:
-        """Committed and, without a validator in between, ended at once."""
+        """All results are there; the transaction that ends the task follows."""
+        task.status = Status.COMMITTED
+        end_ns = round(TRANSACTION_S / (NETWORK_PACE * self.speed) * SECOND_NS)
+        self._at(self.now_ns + end_ns, self._end, task)
+
+    def _end(self, task: Task) -> None:
         task.status = Status.ENDED
         task.finished_ns = self.now_ns
         self.tasks_ended += 1

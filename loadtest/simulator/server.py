@@ -13,27 +13,13 @@ import msgspec
 from loadtest.clock import cpu_ns, measure_wall_offset, mono_ns
 from loadtest.records import TruthRecord
 from loadtest.simulator import control
-from loadtest.simulator.answers import Stream, Whole
-from loadtest.simulator.formats import (
-    NGINX_404,
-    ChatAnswer,
-    ChatBody,
-    CompletionBody,
-    RouterAnswer,
-    Usage,
-    completion_id,
-    error_body,
-    estimate_tokens,
-    invalid_body,
-)
-from loadtest.simulator.network import Network, Submitted
-from loadtest.simulator.sessions import Session
+from loadtest.simulator.completions import Desk, Parameters, no_session
+from loadtest.simulator.formats import NGINX_404, error_body
+from loadtest.simulator.network import Network
 from loadtest.simulator.tasks import SECOND_NS
 from loadtest.simulator.wire import HTML, Request
 
 BACKEND_REFRESH_NS = 2 * SECOND_NS  # the stats backend's period is not documented; its bodies are built once in it
-
-Parameters = list[str]
 
 
 class Shell:
@@ -49,13 +35,12 @@ class Shell:
         tell_task_id: bool = True,
     ) -> None:
         self.network = network
-        self._record = record
         self._host = host
         self._key = key
-        self._tell_task_id = tell_task_id
         self._started_ns = mono_ns()
         # Wall time is read once: the machine's time must not jump with the system's clock.
         self._wall_offset_ns = measure_wall_offset().offset_ns
+        self._desk = Desk(network, self._wall_offset_ns, record, tell_task_id=tell_task_id)
         self._cached: dict[str, tuple[int, bytes]] = {}
         self._cpu_seen = (self._started_ns, cpu_ns())
         self._cpu_percent = 0.0
@@ -87,100 +72,11 @@ class Shell:
         """Play what is due, so that no request has to play a backlog."""
         self.network.advance(self.now_ns())
 
-    # Completions.
-
     def completions(self, request: Request, parameters: Parameters) -> None:
-        try:
-            body = _COMPLETION.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return request.connection.send(422, invalid_body(str(error)))
-        session_id = parameters[0] if parameters else body.session_id
-        if session_id is None:
-            return request.connection.send(422, invalid_body("session_id: required in the body or in the path"))
-        session = self.network.sessions.get(str(session_id))
-        if session is None:
-            return self._no_session(request, str(session_id))
-        submitted = self.network.submit(
-            request.received_ns + self._wall_offset_ns,
-            session.session_id,
-            prompt_tokens=estimate_tokens(len(body.prompt)),
-            tokens_max=body.max_tokens,
-            precommit_timeout_s=body.precommit_timeout,
-        )
-        task = submitted.task
-        answer = RouterAnswer(
-            completion_id("cmpl", session.session_id, task.task_id),
-            task.created_ns // SECOND_NS,
-            task.task_id if self._tell_task_id else None,
-            task.finish_reason,
-        )
-        truth = self._truth(request, "cortensor", submitted, body.client_reference)
-        usage = Usage(estimate_tokens(len(body.prompt)), task.tokens)
-        if body.stream:
-            pieces = self._pieces(submitted)
-            Stream(request.connection, truth, answer.frames(), pieces, submitted.offsets_ns, body.timeout, self._record)
-        else:
-            whole = answer.whole(self._pieces(submitted), usage)
-            Whole(request.connection, truth, whole, submitted.offsets_ns[-1], body.timeout, self._record)
+        self._desk.router(request, parameters)
 
     def chat(self, request: Request, parameters: Parameters) -> None:
-        """The gateway in front of routers: it picks a session by model, and has no task id to tell."""
-        try:
-            body = _CHAT.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return request.connection.send(422, invalid_body(str(error)))
-        session = self._session_for(body.model)
-        if session is None:
-            message = f"model {body.model!r} does not exist; GET /v1/models lists them"
-            return request.connection.send(404, error_body(message, "model_not_found"))
-        prompt_tokens = estimate_tokens(body.text_length())
-        submitted = self.network.submit(
-            request.received_ns + self._wall_offset_ns,
-            session.session_id,
-            prompt_tokens=prompt_tokens,
-            tokens_max=body.tokens_max(),
-        )
-        task = submitted.task
-        answer = ChatAnswer(
-            completion_id("chatcmpl", session.session_id, task.task_id),
-            task.created_ns // SECOND_NS,
-            session.model,
-            task.finish_reason,
-        )
-        usage = Usage(prompt_tokens, task.tokens)
-        truth = self._truth(request, "openai-chat", submitted, body.client_reference)
-        if body.stream:
-            told = usage if body.stream_options is not None and body.stream_options.include_usage else None
-            pieces = self._pieces(submitted)
-            Stream(request.connection, truth, answer.frames(told), pieces, submitted.offsets_ns, None, self._record)
-        else:
-            whole = answer.whole(self._pieces(submitted), usage)
-            Whole(request.connection, truth, whole, submitted.offsets_ns[-1], None, self._record)
-
-    def _session_for(self, model: str) -> Session | None:
-        """The least used session of a model; "" and "default" mean any model."""
-        able = [s for s in self.network.sessions.values() if model in ("", "default", s.model)]
-        return min(able, key=lambda s: s.tasks_started, default=None)
-
-    def _pieces(self, submitted: Submitted) -> tuple[str, ...]:
-        assert submitted.task.returned is not None
-        return control.pieces_of(self.network, submitted.task, submitted.task.returned)
-
-    def _truth(self, request: Request, route: str, submitted: Submitted, client_reference: str) -> TruthRecord:
-        """The truth known at acceptance; the answer adds its instants."""
-        task = submitted.task
-        assert task.returned is not None
-        return TruthRecord(
-            client_reference=client_reference or request.header(b"x-request-id").decode("latin-1"),
-            route=route,
-            session=task.session,
-            task_id=str(task.task_id),
-            received_ns=request.received_ns,
-            tokens=task.tokens,
-            assigned=tuple(work.node.key for work in task.works),
-            returned_node=task.returned.node.key,
-            chosen_because=task.chosen_because,
-        )
+        self._desk.chat(request)
 
     # Router control plane.
 
@@ -212,23 +108,24 @@ class Shell:
     def session(self, request: Request, parameters: Parameters) -> None:
         session = self.network.sessions.get(parameters[0])
         if session is None:
-            return self._no_session(request, parameters[0])
+            return request.connection.send(404, no_session(parameters[0]))
         self._reply(request, control.session(session))
 
     def tasks(self, request: Request, parameters: Parameters) -> None:
         session = self.network.sessions.get(parameters[0])
         if session is None:
-            return self._no_session(request, parameters[0])
+            return request.connection.send(404, no_session(parameters[0]))
         self.tick()
         self._reply(request, control.tasks(self.network, session))
 
     def task(self, request: Request, parameters: Parameters) -> None:
         session = self.network.sessions.get(parameters[0])
         if session is None:
-            return self._no_session(request, parameters[0])
-        task = session.tasks.get(int(parameters[1])) if parameters[1].isascii() and parameters[1].isdigit() else None
+            return request.connection.send(404, no_session(parameters[0]))
+        number = parameters[1]
+        task = session.tasks.get(int(number)) if number.isascii() and number.isdigit() and len(number) < 19 else None
         if task is None:
-            message = f"task {parameters[1]} of session {parameters[0]} not found"
+            message = f"task {number} of session {parameters[0]} not found"
             return request.connection.send(404, error_body(message, "task_not_found"))
         self.tick()
         self._reply(request, control.task(self.network, task))
@@ -263,9 +160,6 @@ class Shell:
 
     # Replies.
 
-    def _no_session(self, request: Request, session_id: str) -> None:
-        request.connection.send(404, error_body(f"session {session_id} not found", "session_not_found"))
-
     def _reply(self, request: Request, shape: Any) -> None:
         request.connection.send(200, msgspec.json.encode(shape))
 
@@ -277,9 +171,6 @@ class Shell:
             self._cached[name] = (mono_ns(), body)
         request.connection.send(200, body)
 
-
-_COMPLETION = msgspec.json.Decoder(CompletionBody)
-_CHAT = msgspec.json.Decoder(ChatBody)
 
 Route = Callable[[Shell, Request, Parameters], None]
 

@@ -18,6 +18,7 @@ from loadtest.simulator.nodes import Node
 SECOND_NS = 1_000_000_000
 NETWORK_PACE = 4  # simulated nodes are so much faster than the documented ones; documented deadlines shrink likewise
 PRECOMMIT_TIMEOUT_S = 90.0  # what clients of a real router send
+TRANSACTION_S = 3.0  # median until a chain transaction confirms, with a tail; tools give up after 30 to 45 s
 ORACLE_TICK_S = 5.0  # an oracle that watches deadlines closes a phase this long after the last node could have answered
 NATURAL_TOKENS_MEDIAN = 160  # an answer that no cap stops: lognormal
 NATURAL_TOKENS_SIGMA = 0.7
@@ -150,5 +151,4 @@ def _phase_end(successes: list[int | None], oracle_ns: int, deadline_ns: int) ->
 
 
 def _transaction_ns(rng: Random, pace: float) -> int:
-    """A chain transaction confirms in about 3 s, with a tail; tools give up on one after 30 to 45 s."""
-    return round(3.0 * rng.lognormvariate(0.0, 0.6) / pace * SECOND_NS)
+    return round(TRANSACTION_S * rng.lognormvariate(0.0, 0.6) / pace * SECOND_NS)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,13 +118,17 @@ class Connection(asyncio.Protocol):
         self._refusal = 0
 
     def on_url(self, url: bytes) -> None:
+        self._count_header(len(url))
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
+        self._count_header(len(name) + len(value))
+        self._headers[name.lower()] = value
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
         if self._header_bytes > HEADER_BYTES_MAX:
             raise ValueError("headers too large")
-        self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
@@ -154,7 +160,12 @@ class Connection(asyncio.Protocol):
 
     def _take(self, request: Request) -> None:
         self._busy = request
-        self._serve(request)
+        try:
+            self._serve(request)
+        except Exception:
+            # We are in a callback of the parser, which would call any error of ours a bad request of the client's.
+            traceback.print_exc(file=sys.stderr)
+            self.abort()
 
     # Answers.
 
