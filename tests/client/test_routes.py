@@ -1,0 +1,80 @@
+"""What goes over the wire."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from exchanges import call
+
+from loadtest.client.routes import ROUTES, flatten, router_timeout_s
+from loadtest.records import Target
+
+TARGET = Target(name="t", route="cortensor", model="oss-20b")
+
+
+def parts(request: bytes) -> tuple[str, dict[str, str], dict[str, object]]:
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert int(headers["Content-Length"]) == len(body)
+    return first, headers, json.loads(body)
+
+
+def test_cortensor() -> None:
+    first, headers, body = parts(ROUTES["cortensor"].build(TARGET, call(), "k3y"))
+    assert first == "POST /api/v1/completions/12 HTTP/1.1"
+    assert headers["Authorization"] == "Bearer k3y"
+    assert headers["X-Request-ID"] == "run-7"
+    assert headers["Accept-Encoding"] == "identity"
+    assert headers["Host"] == "127.0.0.1:5010"
+    assert body == {
+        "prompt": "hi",
+        "prompt_type": 1,
+        "prompt_template": "",
+        "stream": True,
+        "timeout": 115,
+        "max_tokens": 64,
+        "client_reference": "run-7",
+    }
+
+
+def test_openai_chat() -> None:
+    first, headers, body = parts(ROUTES["openai-chat"].build(TARGET, call(), None))
+    assert first == "POST /v1/chat/completions HTTP/1.1"
+    assert "Authorization" not in headers
+    assert body == {
+        "model": "oss-20b",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 64,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    _, headers, body = parts(ROUTES["openai-chat"].build(TARGET, call(stream=False), None))
+    assert "stream_options" not in body
+    assert headers["Accept"] == "application/json"
+
+
+def test_history_is_flattened_and_a_single_message_is_not() -> None:
+    assert flatten((("user", "Just: this"),)) == "Just: this"
+    chat = (("system", "Be kind."), ("user", "a\nb"), ("assistant", "c"), ("user", "d"))
+    assert flatten(chat) == "System: Be kind.\nUser: a\nb\nAssistant: c\nUser: d\nAssistant:"
+
+
+@pytest.mark.parametrize(("ours", "routers"), [(120, 115), (300, 295), (10, 8), (2, 1), (0.5, 1)])
+def test_the_router_gives_up_first(ours: float, routers: int) -> None:
+    assert router_timeout_s(ours) == routers
+
+
+def test_sessions_are_quoted_and_may_be_absent() -> None:
+    asked = call()._replace(session="a/b c")
+    assert ROUTES["cortensor"].build(TARGET, asked, None).startswith(b"POST /api/v1/completions/a%2Fb%20c HTTP")
+    asked = call()._replace(session=None)
+    assert ROUTES["cortensor"].build(TARGET, asked, None).startswith(b"POST /api/v1/completions HTTP")
+
+
+@pytest.mark.parametrize("route", ROUTES.values(), ids=list(ROUTES))
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(route: object) -> None:
+    with pytest.raises(ValueError, match="Authorization") as caught:
+        route.build(TARGET, call(), "sec\r\nret")  # type: ignore[attr-defined]
+    assert "sec" not in str(caught.value)
