@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # These two are programs of their own, with their own arguments.
         if arguments and arguments[0] in PASSED_ON:
             return _program(arguments[0])(arguments[1:])
-        args = _parser().parse_args(arguments)
+        # argparse forgets a "--" that follows options, so what is meant for Locust is cut off first.
+        cut = arguments.index("--") if "--" in arguments else len(arguments)
+        args = _parser().parse_args(arguments[:cut], argparse.Namespace(locust_options=arguments[cut + 1 :]))
         command: Callable[[argparse.Namespace], int] = args.command
         return command(args)
     except RunFolderError as error:
@@ -81,20 +83,16 @@ def _add_demo(commands: Commands) -> None:
 def _add_run(commands: Commands) -> None:
     run = commands.add_parser(
         "run",
+        usage="loadtest run [-h] --host URL [--workers N] [--runs-dir DIR] PROFILE [-- LOCUST OPTIONS]",
         help="run a profile against a router from this machine",
         description="Run a profile: one master, N worker processes, a run folder with its report at the end.",
-        epilog=EXIT_CODES,
+        epilog="After a -- come options of Locust or of our plugin, such as: -- -u 200 -t 60s --seed 7 --trace FILE. "
+        + EXIT_CODES,
     )
     run.add_argument("profile", help="name of a profile in profiles/, or a .toml file")
     run.add_argument("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
     run.add_argument("--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)")
     run.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where the run folder is made")
-    run.add_argument(
-        "locust_options",
-        nargs="*",
-        metavar="-- OPTION",
-        help="after --: any option of Locust or of our plugin, such as -u 200 -t 60s --seed 7 --trace FILE",
-    )
     run.set_defaults(command=_run)
 
 

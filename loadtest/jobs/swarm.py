@@ -26,7 +26,8 @@ def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str
     command = [*locust, "--headless", "--master", "--master-bind-port", str(port), "--only-summary"]
     command += ["--expect-workers", str(workers), "--expect-workers-max-wait", str(WORKERS_CONNECT_S)]
     command += ["--profile", profile, "--host", host, "--runs-dir", str(runs_dir), "--run-id", run_id, *options]
-    # Locust's tables are left out: the caller prints one of its own from the summary.
+    # Locust's tables go to a file: the caller prints one of its own from the summary.
+    command += ["--json-file", str(runs_dir / run_id / "locust")]
     master = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     started: list[subprocess.Popen[bytes]] = []
     try:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import gevent
 import locust.runners
-from gevent.event import Event
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner
 
@@ -19,12 +18,11 @@ from loadtest.clock import Deadline
 MARGIN_S = 30.0  # beyond the stop timeout: the last rows travel and are acknowledged
 
 
-def drain_before_quit(runner: MasterRunner, drained: Callable[[], None]) -> Event:
+def drain_before_quit(runner: MasterRunner, drained: Callable[[], None]) -> None:
     """Replace `runner.quit`. `drained` is called once, when the workers have ended and can still be heard.
 
-    Returns the event that is set when all is done; a second quit returns at once, so wait for the event instead.
+    A second quit returns at once.
     """
-    ended = Event()
     begun = False
 
     def quit_when_drained() -> None:
@@ -46,11 +44,9 @@ def drain_before_quit(runner: MasterRunner, drained: Callable[[], None]) -> Even
                 gevent.sleep(0.1)
             drained()
         finally:
-            ended.set()
             runner.greenlet.kill(block=True)
 
     runner.quit = quit_when_drained
-    return ended
 
 
 def allow_long_drains(stop_timeout_s: float) -> None:

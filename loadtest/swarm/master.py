@@ -82,9 +82,9 @@ class MasterRun:
     def begun(self) -> bool:
         return self._t0_ns is not None
 
-    def elapsed_us(self) -> int:
-        """Since the test was started, the start-up of users included."""
-        return (mono_ns() - self._started_mono_ns) // 1000
+    def start_up_us(self) -> int:
+        """From the start of the test to the instant at which t0 would lie if it were fixed now."""
+        return (mono_ns() + START_LEAD_NS - self._started_mono_ns) // 1000
 
     def take_report(self, report: dict[str, Any]) -> None:
         """A worker's figures; those of another run are not ours."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from locust.argument_parser import LocustArgumentParser
 
@@ -54,7 +53,3 @@ def stop_timeout_s(options: Namespace, drain_s: float) -> float:
     Locust's own default of 0 would cut the slowest requests and so flatter the target.
     """
     return drain_s if options.stop_timeout == STOP_TIMEOUT_FROM_PROFILE else float(options.stop_timeout)
-
-
-def trace_path(options: Namespace) -> Path | None:
-    return Path(options.trace) if options.trace else None

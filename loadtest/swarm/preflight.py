@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from loadtest.client.control import ControlClient, ControlError
 from loadtest.client.exchange import Endpoint
+from loadtest.client.routes import ROUTES
 from loadtest.records import Target
 from loadtest.swarm.turns import Access
 from loadtest.traffic.profile import Profile
@@ -34,6 +35,11 @@ def resolve_targets(profile: Profile, host: str | None) -> tuple[Target, ...]:
     """The profile's targets with their addresses; those without a `url` are at `--host`."""
     resolved = []
     for target in profile.targets:
+        if target.route not in ROUTES:
+            raise SetupError(
+                f"{profile.source}: target {target.name!r}: no route {target.route!r}; there are {', '.join(ROUTES)}",
+                EXIT_USAGE,
+            )
         url = target.url or host
         if not url:
             raise SetupError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from loadtest.client.answers import Answer
 from loadtest.client.exchange import Deadlines, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
@@ -80,12 +81,15 @@ class Turns:
         self.t0_ns = t0_ns
         self.end_ns = t0_ns + plan.horizon_us * 1000
 
-    def prepare(self, shape: ConversationShape, turn: int) -> Prepared:
-        """Build a turn's request. It costs up to milliseconds for a long prompt, so it is done ahead of need."""
+    def prepare(self, shape: ConversationShape, turn: int, answers: Sequence[str] = ()) -> Prepared:
+        """Build a turn's request. It costs up to milliseconds for a long prompt, so it is done ahead of need.
+
+        `answers` are the texts received so far; only a profile whose history is "received" uses them.
+        """
         target = shape.target
         access = self._access[target.name]
         call = Call(
-            messages=self._schedule.messages(shape, turn),
+            messages=self._schedule.messages(shape, turn, answers),
             output_tokens_max=shape.turns[turn].output_tokens_max,
             stream=shape.stream,
             session=shape.session,
@@ -109,17 +113,19 @@ class Turns:
         after a failure, at the end of the run or once `stopping`, the remaining turns are `not_reached`.
         """
         at_ns, prepared = due_ns, first
+        answers: list[str] = []
         reached = 0  # turns that have a row: `_send` writes one even when this greenlet is killed in it
         try:
             while True:
                 reached += 1
-                record = self._send(shape, reached - 1, at_ns, prepared)
+                record, answer = self._send(shape, reached - 1, at_ns, prepared)
+                answers.append(answer.text)
                 if reached == len(shape.turns) or record.outcome != Outcome.OK or record.done_ns is None:
                     return
                 next_ns = record.done_ns + shape.turns[reached].think_us * 1000
                 if next_ns >= self.end_ns or stopping():
                     return
-                prepared = self.prepare(shape, reached)
+                prepared = self.prepare(shape, reached, answers)
                 pause_until(next_ns)
                 at_ns = next_ns
         finally:
@@ -141,7 +147,9 @@ class Turns:
         )
         return replace(row, clock_offset_ns=self._clock_offset_ns())
 
-    def _send(self, shape: ConversationShape, turn: int, at_ns: int, prepared: Prepared) -> RequestRecord:
+    def _send(
+        self, shape: ConversationShape, turn: int, at_ns: int, prepared: Prepared
+    ) -> tuple[RequestRecord, Answer]:
         started = self._row(shape, turn, at_ns)
         self._recorder.write(Started(started))
         self._ledger.started()
@@ -156,10 +164,10 @@ class Turns:
             self._reactor.run(exchange)
         finally:
             # Also when this greenlet is being killed: what had arrived by then is the row.
-            record = self._ended(started, prepared.call, exchange)
-        return record
+            ended = self._ended(started, prepared.call, exchange)
+        return ended
 
-    def _ended(self, started: RequestRecord, call: Call, exchange: Exchange) -> RequestRecord:
+    def _ended(self, started: RequestRecord, call: Call, exchange: Exchange) -> tuple[RequestRecord, Answer]:
         answer = ROUTES[started.route].read(call, exchange)
         record = finish(started, call, exchange, answer, self._count_tokens)
         self._end(record)
@@ -168,7 +176,7 @@ class Turns:
             self._bodies[record.outcome] += 1
             body = bytes(exchange.body[:BODY_BYTES_MAX])
             self._recorder.write(Body(record.worker, record.seq, record.outcome, body))
-        return record
+        return record, answer
 
     def _end(self, record: RequestRecord) -> None:
         self._recorder.write(Finished(record))

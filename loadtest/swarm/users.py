@@ -26,7 +26,7 @@ class _Person(User):  # type: ignore[misc]  # locust is Any to mypy
 
     @task  # type: ignore[untyped-decorator]
     def serve(self) -> None:
-        self.environment.loadtest_run.driver.serve(self)
+        self.environment.loadtest_worker.run.driver.serve(self)
 
 
 class OpenArrivals(_Person):

@@ -1,0 +1,268 @@
+"""What a master, or a standalone process, does when Locust or a worker speaks to it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from gevent.event import Event
+from locust.env import Environment
+from locust.runners import LocalRunner, MasterRunner
+
+from loadtest import runfolder
+from loadtest.clock import mono_ns
+from loadtest.records import Target
+from loadtest.swarm import options, preflight
+from loadtest.swarm.children import ChildError
+from loadtest.swarm.drain import allow_long_drains, drain_before_quit
+from loadtest.swarm.master import MasterRun, Settings
+from loadtest.swarm.users import ClosedMembers, OpenArrivals
+from loadtest.swarm.worker_side import WorkerSide
+from loadtest.traffic.plan import Plan
+from loadtest.traffic.profile import Profile, ProfileError, load_profile
+from loadtest.traffic.replay import Trace, TraceError
+
+FINISHED_WAIT_S = 3600.0
+LOCAL = "local"
+SPAWN_RATE_MAX = 100  # users per second; Locust warns above it
+HORIZON_STEP_US = 100_000
+TIMER_EARLY_US = 1_000_000  # Locust's --run-time is a gevent timer, set while its loop's clock may be this old
+
+logger = logging.getLogger(__name__)
+
+
+class MasterSide:
+    """One per process that is asked to run tests; `worker` is its own worker's side when it is standalone."""
+
+    def __init__(self, environment: Environment, worker: WorkerSide | None) -> None:
+        self._environment = environment
+        self._runner = environment.runner
+        self._worker = worker
+        self._run: MasterRun | None = None
+        self._exit_code: int | None = None
+        self._ended = Event()
+        self._ended.set()
+        self._profile, self._trace = self._read_profile()
+        if environment.web_ui is None:
+            # With a web UI the host comes from the form, so this waits for the start.
+            self._or_refuse(self._check_targets)
+        if isinstance(self._runner, MasterRunner):
+            drain_before_quit(self._runner, self._finish)
+            self._runner.register_message("loadtest_clock", self._on_clock_ping)
+            self._runner.register_message("loadtest_refused", self._on_refused)
+        self._runner.greenlet.spawn(self._watch_workers)
+
+    # Set up.
+
+    def _or_refuse(self, step: Callable[[], Any]) -> Any:
+        """Do a step of the set-up, or end the program with its one line: Locust's ending would print empty tables."""
+        try:
+            return step()
+        except preflight.SetupError as error:
+            print(f"loadtest: {error}", file=sys.stderr, flush=True)
+            if isinstance(self._runner, MasterRunner):
+                self._runner.server.close(linger=0)
+            raise SystemExit(error.exit_code) from None
+
+    def _read_profile(self) -> tuple[Profile, Trace | None]:
+        """Read profile and trace, and keep the user class of the profile's mode."""
+        parsed = self._environment.parsed_options
+        profile, trace = self._or_refuse(lambda: _load(parsed))
+        load = profile.load
+        self._environment.user_classes[:] = [OpenArrivals if load.mode == "open" else ClosedMembers]
+        self._environment.stop_timeout = options.stop_timeout_s(parsed, load.drain_s)
+        allow_long_drains(self._environment.stop_timeout)
+        if parsed.num_users is None:
+            parsed.num_users = load.in_flight_max if load.mode == "open" else load.members
+        if parsed.spawn_rate is None:
+            parsed.spawn_rate = min(parsed.num_users, SPAWN_RATE_MAX)
+        return profile, trace
+
+    def _check_targets(self) -> tuple[Target, ...]:
+        parsed = self._environment.parsed_options
+        targets = preflight.resolve_targets(self._profile, self._environment.host)
+        preflight.check_permission(targets, self._profile, parsed.allow_host, parsed.rate_ceiling or None)
+        preflight.check_reachable(targets)
+        return targets
+
+    # A run begins.
+
+    def on_test_start(self, environment: Environment, **_: Any) -> None:
+        try:
+            if environment.web_ui is not None:
+                self._profile, self._trace = _load(environment.parsed_options)
+                self._check_targets()
+            self._start_run()
+        except (preflight.SetupError, ChildError, OSError) as error:
+            logger.error("the run did not start: %s", error)
+            self._exit_code = getattr(error, "exit_code", preflight.EXIT_NOT_RUN)
+            self._end_load()
+
+    def _end_load(self) -> None:
+        """Stop (web UI) or quit (headless), from a greenlet of its own: callers may be part of what is ended."""
+        gevent.spawn(self._runner.quit if self._environment.web_ui is None else self._runner.stop)
+
+    def _start_run(self) -> None:
+        parsed, profile = self._environment.parsed_options, self._profile
+        targets = preflight.resolve_targets(profile, self._environment.host)
+        clients = [LOCAL] if self._worker is not None else [client.id for client in self._workers()]
+        plan = Plan(
+            run=parsed.run_id or runfolder.new_run_id(),
+            profile_text=profile.text,
+            profile_source=profile.source,
+            seed=parsed.seed,
+            host=self._environment.host or "",
+            workers=len(clients),
+            warmup_us=0,
+            horizon_us=0,
+            trace_rows=tuple(self._trace.rows()) if self._trace is not None else None,
+        )
+        settings = Settings(
+            runs_dir=Path(parsed.runs_dir),
+            bind=getattr(self._runner, "master_bind_host", "127.0.0.1").replace("*", "0.0.0.0"),
+            observe=not parsed.no_observe,
+            report=not parsed.no_report,
+            host=self._environment.host or targets[0].url or "",
+            users=self._runner.target_user_count,
+            trace_file=parsed.trace or None,
+            trace_speed=parsed.speed,
+        )
+        self._ended.clear()
+        stripes = {client: stripe for stripe, client in enumerate(clients)}
+        self._run = MasterRun(plan, profile, targets, settings, stripes)
+        logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, profile.name, plan.seed, len(clients))
+        port = self._run.collector.port
+        if self._worker is not None:
+            self._worker.make_run(plan, 0, f"tcp://127.0.0.1:{port}", None)
+            return
+        for client, stripe in stripes.items():
+            message = {"plan": msgspec.msgpack.encode(plan), "worker": stripe, "port": port}
+            self._runner.send_message("loadtest_plan", message, client_id=client)
+
+    def _workers(self) -> list[Any]:
+        clients = self._runner.clients
+        workers = clients.ready + clients.running + clients.spawning
+        return sorted(workers, key=lambda client: self._runner.get_worker_index(client.id))
+
+    def on_spawning_complete(self, **_: Any) -> None:
+        """All slots or members are there: fix the start. Later changes of the user count change the slots only."""
+        run = self._run
+        if run is None or run.begun:
+            return
+        horizon_us = self._horizon_us(run)
+        # A short run keeps three quarters of itself for measuring; the report states the warm-up it had.
+        warmup_us = min(int(self._profile.load.warmup_s * 1e6), horizon_us // 4)
+        t0_ns = run.begin(horizon_us, warmup_us)
+        start = {"t0_ns": t0_ns, "horizon_us": horizon_us, "warmup_us": warmup_us}
+        if self._worker is not None and self._worker.run is not None:
+            self._worker.run.start(**start)
+        else:
+            self._runner.send_message("loadtest_start", start)
+        if not self._environment.parsed_options.run_time:
+            gevent.spawn(self._end_of_plan, run, t0_ns + horizon_us * 1000)
+
+    def _horizon_us(self, run: MasterRun) -> int:
+        """How long arrivals are offered: what --run-time leaves after the start-up, else the trace or the profile."""
+        if self._environment.parsed_options.run_time:
+            left_us = int(self._environment.parsed_options.run_time * 1e6) - run.start_up_us() - TIMER_EARLY_US
+            # Whole tenths of a second, so that the same command plans the same arrivals on another day.
+            return max(HORIZON_STEP_US, left_us // HORIZON_STEP_US * HORIZON_STEP_US)
+        if self._trace is not None:
+            return self._trace.rows()[-1][0] + 1
+        return int(self._profile.load.duration_s * 1e6)
+
+    def _end_of_plan(self, run: MasterRun, end_ns: int) -> None:
+        # A gevent timer counts from when its loop last looked at the clock, so it may fire early.
+        while (wait_ns := end_ns - mono_ns()) > 0:
+            gevent.sleep(wait_ns / 1e9)
+        if self._run is run:
+            logger.info("everything planned has been offered; waiting for what is in flight")
+            self._end_load()
+
+    # While it runs.
+
+    def _watch_workers(self) -> None:
+        while True:
+            gevent.sleep(1.0)
+            if self._run is None:
+                continue
+            if self._worker is not None:
+                self._take_own_report()
+            else:
+                for client in self._runner.clients.missing:
+                    self._run.worker_missing(client.id)
+
+    def _take_own_report(self) -> None:
+        if self._run is not None and self._worker is not None and self._worker.run is not None:
+            self._run.take_report(self._worker.run.figures())
+
+    def on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
+        report = data.get("loadtest")
+        if report is not None and self._run is not None:
+            self._run.take_report(report)
+
+    def _on_clock_ping(self, msg: Any, **_: Any) -> None:
+        received_ns = mono_ns()
+        answer = {"t1": msg.data["t1"], "t2": received_ns, "t3": mono_ns()}
+        self._runner.send_message("loadtest_clock", answer, client_id=msg.node_id)
+
+    def _on_refused(self, msg: Any, **_: Any) -> None:
+        logger.error("worker %s cannot take part: %s", msg.node_id, msg.data["text"])
+        self._exit_code = preflight.EXIT_NOT_RUN
+        self._end_load()
+
+    # It ends.
+
+    def on_test_stopping(self, **_: Any) -> None:
+        if self._run is not None:
+            self._run.stopping()
+
+    def on_test_stop(self, environment: Environment, **_: Any) -> None:
+        self._take_own_report()
+        if environment.web_ui is not None:
+            # The page must go on answering while the run is joined and reported.
+            gevent.spawn(self._finish)
+        elif isinstance(self._runner, LocalRunner):
+            self._finish()
+        # A headless master finishes in `drain_before_quit`, when its workers have ended.
+
+    def _finish(self) -> None:
+        run = self._run
+        if run is None or self._ended.is_set():
+            return
+        try:
+            # Reports still come in: `self._run` stays until the last one is here.
+            if run.begun:
+                run.finish()
+            else:
+                run.abort()
+        finally:
+            if self._exit_code is None:
+                self._exit_code = run.exit_code
+            if self._run is run:
+                self._run = None
+            self._ended.set()
+
+    def on_quitting(self) -> None:
+        """Before Locust decides its exit code: whatever still runs is ended, joined and reported."""
+        if isinstance(self._runner, LocalRunner):
+            self._runner.quit()
+        self._ended.wait(FINISHED_WAIT_S)
+        failed = self._runner.errors and self._environment.parsed_options.exit_code_on_error
+        if self._exit_code or (self._exit_code == 0 and not failed):
+            self._environment.process_exit_code = self._exit_code
+
+
+def _load(parsed: Any) -> tuple[Profile, Trace | None]:
+    """The profile and trace of the command line; SetupError with the reader's own lines."""
+    try:
+        profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
+        trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed) if parsed.trace else None
+    except (ProfileError, TraceError) as error:
+        raise preflight.SetupError(str(error), preflight.EXIT_USAGE) from None
+    return profile, trace

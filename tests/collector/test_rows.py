@@ -1,0 +1,110 @@
+"""From frames to rows: repeated, missing and torn frames, and the account of every planned turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from test_spool import record
+
+from loadtest import runfolder, spool
+from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore
+from loadtest.traffic.plan import PlannedArrival
+
+NAME = "worker-0-7.spool"
+
+
+def finished(seq: int, arrival: int = 0, turn: int = 0) -> bytes:
+    return spool.pack(spool.Finished(replace(record(seq), arrival=arrival, turn=turn)))
+
+
+def test_a_started_row_is_replaced_by_its_finished_one(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    lost = replace(record(0), outcome="lost")
+    frame = spool.pack(spool.Started(lost)) + finished(0) + spool.pack(spool.Started(replace(lost, seq=1)))
+    assert store.take(NAME, 0, frame) == len(frame)
+    assert store.close_open() == 1
+    store.flush()
+    rows = runfolder.read_table(tmp_path, "requests").to_pylist()
+    assert [(row["seq"], row["outcome"]) for row in rows] == [(0, "ok"), (1, "lost")]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
+def test_any_order_of_repeats_and_gaps_gives_each_row_once(sizes: list[int], data: st.DataObject) -> None:
+    frames, start, seq = [], 0, 0
+    for size in sizes:
+        body = b"".join(finished(seq + n) for n in range(size))
+        frames.append((start, body))
+        start, seq = start + len(body), seq + size
+    store = RowStore(Path("/nowhere"))  # nothing is flushed below
+    # The sender's rule: go on from the offset that was answered. Between, frames arrive again or too early.
+    received = 0
+    while received < start:
+        for _ in range(data.draw(st.integers(0, 2))):
+            at, body = data.draw(st.sampled_from(frames))
+            before = received
+            received = store.take(NAME, at, body)
+            assert received in (before, at + len(body))
+        at, body = next((at, body) for at, body in frames if at >= received) if received < start else frames[-1]
+        received = store.take(NAME, at, body)
+    assert store.outcomes == Counter(ok=seq)
+
+
+def test_a_damaged_frame_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    good = finished(0)
+    with pytest.raises(spool.SpoolError):
+        store.take(NAME, 0, good + good[:-1] + b"?")
+    assert store.outcomes.total() == 0
+    assert store.take(NAME, 0, good) == len(good)
+
+
+def test_leftovers_of_a_killed_worker_are_read_once(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    sent, unsent = finished(0), finished(1)
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / NAME).write_bytes(sent + unsent + b"\x00\x00\x00")
+    store.take(NAME, 0, sent)
+    assert store.take_leftovers(tmp_path / "spool") == len(unsent)
+    assert store.take_leftovers(tmp_path / "spool") == 0
+    assert store.outcomes.total() == 2
+
+
+def test_every_planned_turn_gets_a_row(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    # Arrival 0 is complete, arrival 1 has one of three turns, arrival 2 has none.
+    store.take(NAME, 0, finished(0, 0, 0) + finished(1, 0, 1) + finished(2, 1, 0))
+    planned = [PlannedArrival(0, 0, 0, 2), PlannedArrival(1, 10, 0, 3), PlannedArrival(2, 20, 0, 2)]
+    total, filled = store.fill_missing(planned, lambda one: replace(record(9), arrival=one.arrival))
+    assert (total, filled) == (7, 4)
+    store.flush()
+    rows = runfolder.read_table(tmp_path, "requests").to_pylist()
+    assert len(rows) == total == store.outcomes.total()
+    outcomes = {(row["arrival"], row["turn"]): row["outcome"] for row in rows}
+    assert outcomes == {
+        (0, 0): "ok",
+        (0, 1): "ok",
+        (1, 0): "ok",
+        (1, 1): "lost",
+        (1, 2): "not_reached",
+        (2, 0): "lost",
+        (2, 1): "not_reached",
+    }
+    assert len({(row["worker"], row["seq"]) for row in rows}) == total
+
+
+def test_bodies_are_bounded_and_named_by_their_row(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    data = b"".join(
+        spool.pack(spool.Body(3, seq, "server_error", b"<html>")) for seq in range(BODIES_PER_OUTCOME_MAX + 5)
+    )
+    data += spool.pack(spool.Body(3, 0, "../../etc", b"no"))
+    store.take(NAME, 0, data)
+    kept = list((tmp_path / "bodies" / "server_error").iterdir())
+    assert len(kept) == BODIES_PER_OUTCOME_MAX
+    assert (tmp_path / "bodies" / "server_error" / "worker-3-seq-0.bin").read_bytes() == b"<html>"
+    assert [path.name for path in (tmp_path / "bodies").iterdir()] == ["server_error"], "an outcome is one of the set"
