@@ -1,0 +1,212 @@
+"""Which tasks are looked up, when, and until when: a state machine that neither asks nor reads a clock.
+
+A task is due a grace time after its answer, because slower miners deliver later; an incomplete one is asked again up
+to 8 times, 1.5 s apart, as the community's client does. Load from look-ups is bounded by the profile's share of the
+requests, drawn by a hash so that every observer of the run would choose the same, and by a rate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from loadtest.observe import parse
+from loadtest.observe.parse import ParseError, TaskFacts
+from loadtest.records import TaskRecord
+
+ATTEMPTS_MAX = 8
+RETRY_NS = 1_500_000_000
+PER_S_MAX = 50  # look-ups of all targets together, retries included
+WAITING_MAX = 50_000  # about 30 MB; beyond it a task is given up and said to be
+_SECOND_NS = 1_000_000_000
+ROUTE_WITH_SESSIONS = "cortensor"
+COLUMNS = ["client_reference", "target", "session", "task_id", "text_sha256", "done_ns", "clock_offset_ns"]
+
+
+class Row(NamedTuple):
+    """The columns of a stored request that a look-up needs, in the order of COLUMNS."""
+
+    client_reference: str
+    target: str
+    session: str | None
+    task_id: str | None
+    text_sha256: str | None
+    done_ns: int | None
+    clock_offset_ns: int
+
+
+@dataclass(slots=True)
+class Lookup:
+    """One task to be asked for. Without a task id its session's list is asked and searched for the text."""
+
+    row: Row
+    path: str
+    as_list: bool
+    attempts: int = 0
+    facts: TaskFacts | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the stored requests, for live.json."""
+
+    rows: int = 0
+    chosen: int = 0
+    requests: int = 0
+    complete: int = 0
+    incomplete: int = 0
+    failed: int = 0
+    parse_errors: int = 0
+
+
+@dataclass(slots=True)
+class Lookups:
+    """Look-ups waiting for their instant. `routes` maps target to route; `grace_ns` passes before the first try."""
+
+    seed: int
+    share_max: float
+    grace_ns: int
+    routes: Mapping[str, str]
+    counts: Counts = field(default_factory=Counts)
+    _waiting: list[tuple[int, int, Lookup]] = field(default_factory=list)
+    _asked: dict[int, Lookup] = field(default_factory=dict)  # given out, not yet answered, by id()
+    _order: int = 0  # so that the heap never compares two look-ups
+    _next_ns: int = 0
+
+    def offer(self, rows: Iterable[Row], wall_ns: int) -> list[TaskRecord]:
+        """Take stored requests; returns records of those that cannot be waited for."""
+        given_up = []
+        for row in rows:
+            self.counts.rows += 1
+            lookup = self._lookup_of(row)
+            if lookup is None or row.done_ns is None or not chosen(row.client_reference, self.seed, self.share_max):
+                continue
+            self.counts.chosen += 1
+            if len(self._waiting) >= WAITING_MAX:
+                lookup.error = f"not looked up: {WAITING_MAX} tasks were waiting"
+                given_up.append(self._record(lookup, wall_ns))
+            else:
+                self._wait(lookup, row.done_ns + row.clock_offset_ns + self.grace_ns)
+        return given_up
+
+    def take(self, now_ns: int) -> Lookup | None:
+        """The next look-up that is due, if the rate allows one now. It is out until `answered`."""
+        if now_ns < self._next_ns or not self._waiting or self._waiting[0][0] > now_ns:
+            return None
+        self._next_ns = now_ns + _SECOND_NS // PER_S_MAX
+        self.counts.requests += 1
+        lookup = heapq.heappop(self._waiting)[2]
+        self._asked[id(lookup)] = lookup
+        return lookup
+
+    def next_due_ns(self) -> int | None:
+        return max(self._waiting[0][0], self._next_ns) if self._waiting else None
+
+    def answered(
+        self, lookup: Lookup, body: Any, kind: str, error: str, now_ns: int, wall_ns: int
+    ) -> TaskRecord | None:
+        """Take an answer; returns the record when there is nothing more to wait for, else it is asked again."""
+        del self._asked[id(lookup)]
+        lookup.attempts += 1
+        lookup.error = error
+        if not error:
+            self._read(lookup, body)
+        if (lookup.facts is not None and lookup.facts.complete) or lookup.attempts >= ATTEMPTS_MAX:
+            return self._record(lookup, wall_ns)
+        if kind == "not_found" and not lookup.as_list:
+            _ask_for_list(lookup)
+        self._wait(lookup, now_ns + RETRY_NS)
+        return None
+
+    def open_count(self) -> int:
+        """Waiting and asked."""
+        return len(self._waiting) + len(self._asked)
+
+    def give_up(self, why: str, wall_ns: int, *, asked_too: bool = False) -> list[TaskRecord]:
+        """Records of all that wait, with what is known of them; those asked only when no answer will be taken."""
+        left = [lookup for _, _, lookup in self._waiting]
+        self._waiting = []
+        if asked_too:
+            left += self._asked.values()
+            self._asked = {}
+        for lookup in left:
+            lookup.error = lookup.error or why
+        return [self._record(lookup, wall_ns) for lookup in left]
+
+    def _lookup_of(self, row: Row) -> Lookup | None:
+        if not row.session or row.target not in self.routes:
+            return None
+        if row.task_id:
+            path = f"/api/v1/tasks/{quote(row.session, safe='')}/{quote(row.task_id, safe='')}"
+            return Lookup(row, path, as_list=False)
+        if self.routes[row.target] != ROUTE_WITH_SESSIONS or not row.text_sha256:
+            return None
+        lookup = Lookup(row, "", as_list=True)
+        _ask_for_list(lookup)
+        return lookup
+
+    def _wait(self, lookup: Lookup, due_ns: int) -> None:
+        self._order += 1
+        heapq.heappush(self._waiting, (due_ns, self._order, lookup))
+
+    def _read(self, lookup: Lookup, body: Any) -> None:
+        try:
+            lookup.facts = _find(lookup.row, body) if lookup.as_list else parse.task(body)
+        except ParseError as error:
+            self.counts.parse_errors += 1
+            lookup.error = str(error)
+
+    def _record(self, lookup: Lookup, wall_ns: int) -> TaskRecord:
+        facts, row = lookup.facts, lookup.row
+        complete = facts is not None and facts.complete
+        if facts is None:
+            self.counts.failed += 1
+            facts = TaskFacts(None, False, None, None, None, (), (), ())
+        else:
+            self.counts.complete += complete
+            self.counts.incomplete += not complete
+            lookup.error = ""
+        return TaskRecord(
+            target=row.target,
+            session=row.session or "",
+            task_id=row.task_id or facts.task_id or "",
+            client_reference=row.client_reference,
+            looked_up_wall_ns=wall_ns,
+            complete=complete,
+            status=facts.status,
+            created_s=facts.created_s,
+            finished_s=facts.finished_s,
+            assigned=facts.assigned,
+            miners=facts.miners,
+            result_sha256=facts.result_sha256,
+            error=lookup.error,
+        )
+
+
+def chosen(client_reference: str, seed: int, share: float) -> bool:
+    """Whether a request belongs to the sample: a pure function, uniform over references, nested in `share`."""
+    digest = hashlib.sha256(f"{seed}:{client_reference}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def _ask_for_list(lookup: Lookup) -> None:
+    """Routers that do not know the route of one task may know the list of its session."""
+    lookup.as_list = True
+    lookup.path = f"/api/v1/tasks/{quote(lookup.row.session or '', safe='')}"
+
+
+def _find(row: Row, body: Any) -> TaskFacts:
+    """The task of a row in its session's list: by id, else the only one that has the text the client got."""
+    listed = parse.tasks(body)
+    if row.task_id and any(facts.task_id is not None for facts in listed):
+        found = [facts for facts in listed if facts.task_id == row.task_id]
+    else:
+        found = [facts for facts in listed if row.text_sha256 and row.text_sha256 in facts.result_sha256]
+    if len(found) == 1:
+        return found[0]
+    raise ParseError(f"tasks: {len(found) or 'none'} of {len(listed)} listed tasks can be this one")
