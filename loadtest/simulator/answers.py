@@ -75,7 +75,9 @@ class Stream:
             event = frames.before + json_string(self._pieces[position]) + frames.after
             data = chunk(event if position else frames.head + event)
             stamps.append(mono_ns() - received_ns)
-            self._connection.write(data)
+            if not self._connection.write(data):
+                stamps.pop()
+                return
         if len(stamps) < len(due):
             self._wait(due[len(stamps)])
         elif self._end_ns > mono_ns():

@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The references go both ways and the garbage collector is off: cut them here or leak every connection.
+        # The references go both ways, and what lives longer than a moment is never garbage collected: cut them here.
         self._connections.discard(self)
         self._transport = None
         self._parser = None
@@ -180,9 +180,12 @@ class Connection(asyncio.Protocol):
         head = self._head(200, b"text/event-stream; charset=utf-8")
         self.write(head + b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n")
 
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+    def write(self, data: bytes) -> bool:
+        """Hand bytes to the kernel. False: the client is gone, `connection_lost` follows."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return True
 
     def finished(self) -> None:
         """The answer is complete: close, or take the next request of a client that pipelines."""
