@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.analysis.accuracy import accuracy, accuracy_text
@@ -37,10 +38,10 @@ def demo(runs_dir: Path, seed: int) -> int:
     return code
 
 
-def start_simulator(port_file: Path, truth: Path) -> tuple[subprocess.Popen[bytes], str]:
+def start_simulator(port_file: Path, truth: Path, options: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], str]:
     """Start the simulator as a process and wait until it listens; return it and its address."""
     command = [sys.executable, "-m", "loadtest", "simulate", "--port", "0", "--port-file", str(port_file)]
-    command += ["--seed", str(SIMULATOR_SEED), "--truth", str(truth)]
+    command += ["--seed", str(SIMULATOR_SEED), "--truth", str(truth), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     deadline = Deadline(SIMULATOR_READY_S)
     while not (port_file.exists() and port_file.read_text().strip()):
