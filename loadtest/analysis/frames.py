@@ -89,7 +89,7 @@ class Clocks(NamedTuple):
 
     t0_ns: int  # master's monotonic
     wall_minus_mono_ns: int
-    wall_bound_ns: int  # error of the line above, with what the wall moved during the run
+    wall_bound_ns: int  # error of the line above, what the wall moved during the run included
     worker_bound_ns: dict[int, int]
 
     @classmethod
@@ -104,7 +104,7 @@ class Clocks(NamedTuple):
         if t0_ns is None:
             t0_ns = int((requests["scheduled_ns"] + requests["clock_offset_ns"]).min()) if len(requests) else 0
         bounds = {int(w["worker"]): int(w.get("clock_bound_ns") or 0) for w in manifest.get("workers", [])}
-        return cls(t0_ns, wall, int(clock.get("bound_ns") or 0) + moved, bounds)
+        return cls(t0_ns, wall, max(int(clock.get("bound_ns") or 0), moved), bounds)
 
     def run_s(self, requests: pd.DataFrame, instant: str) -> Floats:
         """Seconds since t0 of an instant column, on the master's clock; NaN where it did not happen."""

@@ -14,7 +14,7 @@ NODES_FOR_A_LINK = 50  # with fewer, a rank correlation of 0.3 cannot be told fr
 
 def limits(manifest: dict[str, Any], requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     """Sentences for this run. `requests` is the joined measured cohort, `summary` what was computed so far."""
-    said = [*_load(manifest), *_percentiles(summary), *_nodes(requests, summary), *summary["warnings"]]
+    said = [*_load(manifest), *_percentiles(requests, summary), *_nodes(requests, summary), *summary["warnings"]]
     if len(summary["series"]) == SECONDS_MAX:
         said.append("The time series shows the first day only.")
     return said
@@ -36,7 +36,7 @@ def _load(manifest: dict[str, Any]) -> list[str]:
     return said
 
 
-def _percentiles(summary: dict[str, Any]) -> list[str]:
+def _percentiles(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     said = []
     e2e = summary["latency"]["e2e_ms"]["service"]
     n = e2e["n"]
@@ -47,6 +47,9 @@ def _percentiles(summary: dict[str, Any]) -> list[str]:
             said.append(f"{level} is rough: {n} turns, and comparing it takes {SMALLEST_SAMPLE[level]}.")
     if n and not summary["latency"]["ttft_ms"]["service"]["n"]:
         said.append("Nothing was streamed: there is no TTFT, TPOT or ITL, and E2E is the headline.")
+    whole = int((requests["stream"] & (requests["outcome"] == "ok") & requests["first_content_ns"].isna()).sum())
+    if whole:
+        said.append(f"{whole} good answers came in one piece though a stream was asked for: they have no TTFT.")
     if e2e["censored"]:
         said.append(f"{e2e['censored']} of {n} turns failed: they count as slower than every answer.")
     return said

@@ -7,6 +7,9 @@ every measured turn that was due; a failed or dropped turn is a miss. Verdict:
 - pass: the observed figure keeps the limit, and so few misses would be a chance of at most 1 % if the objective
   did not hold (MLPerf's early stopping: at p99, 0 / 1 / 2 misses need 459 / 662 / 838 turns);
 - cannot tell: anything else. An objective is never passed for lack of turns.
+
+ITL is the exception: its population are gaps and not turns, a failed turn has none to miss, and the gaps of one
+answer are not independent. There the observed percentile alone decides, and within the 1 % of its histogram nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import pandas as pd
 from loadtest.analysis import metrics
 from loadtest.analysis.frames import Floats
 from loadtest.analysis.percentiles import number, quantile
+from loadtest.quantiles import RELATIVE_ERROR, LogHistogram
 
 CONFIDENCE = 0.99
 PASS, FAIL, CANNOT_TELL = "pass", "fail", "cannot tell"
@@ -30,16 +34,18 @@ _Metric: TypeAlias = Callable[[pd.DataFrame], Floats]
 # the member it is a miss like any other.
 _LATENCIES: dict[str, tuple[_Metric, _Metric]] = {
     "ttft_ms": (metrics.ttft_ms, metrics.ttft_response_ms),
-    "ttft_response_ms": (metrics.ttft_response_ms, metrics.ttft_response_ms),
     "tpot_ms": (metrics.tpot_ms, metrics.ttft_response_ms),
     "e2e_ms": (metrics.e2e_ms, metrics.e2e_response_ms),
-    "e2e_response_ms": (metrics.e2e_response_ms, metrics.e2e_response_ms),
 }
 _PERCENTILE = re.compile(r"(?P<metric>\w+)_p(?P<level>\d+(?:\.\d+)?)")
 
 
-def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
-    """One objective {metric, limit, kind} over the measured cohort: observed, n, misses, verdict and why."""
+def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram) -> dict[str, Any]:
+    """One objective {metric, limit, kind} over the measured cohort and its pooled ITL gaps (ns).
+
+    Metrics: ttft_ms, tpot_ms, e2e_ms, itl_ms with a percentile ("ttft_ms_p95", at most), and ok_share (at least).
+    Returns the objective with observed, n, misses (None for ITL), verdict and why.
+    """
     name, limit, kind = str(slo["metric"]), float(slo["limit"]), str(slo["kind"])
     due = requests[metrics.offered(requests)].reset_index(drop=True)
     named = _PERCENTILE.fullmatch(name)
@@ -49,8 +55,10 @@ def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
         metric, applies = _LATENCIES[named["metric"]]
         dropped = ~metrics.tried(due) & ~np.isnan(applies(due))
         found = _percentile(np.where(dropped, np.inf, metric(due)), float(named["level"]) / 100, limit)
+    elif named and named["metric"] == "itl_ms" and kind == "max":
+        found = _gaps(gaps, float(named["level"]) / 100, limit)
     else:
-        found = _verdict(None, 0, 0, CANNOT_TELL, f"{name} ({kind}) is not an objective this version can judge")
+        found = _verdict(None, 0, None, CANNOT_TELL, f"{name} ({kind}) is not an objective this version can judge")
     return {"metric": name, "kind": kind, "limit": limit, **found}
 
 
@@ -104,6 +112,16 @@ def _percentile(values: Floats, q: float, limit: float) -> dict[str, Any]:
     return _judged(observed, len(present), int((present > limit).sum()), q, observed <= limit)
 
 
+def _gaps(gaps: LogHistogram, q: float, limit: float) -> dict[str, Any]:
+    observed_ns = gaps.quantile(q)
+    if observed_ns is None:
+        return _verdict(None, 0, None, CANNOT_TELL, "no gap was measured")
+    observed, n = observed_ns / 1e6, gaps.total()
+    if abs(observed - limit) <= RELATIVE_ERROR * limit:
+        return _verdict(observed, n, None, CANNOT_TELL, f"within the {100 * RELATIVE_ERROR:g} % of the histogram")
+    return _verdict(observed, n, None, PASS if observed <= limit else FAIL, f"over {n} gaps")
+
+
 def _judged(observed: float, n: int, misses: int, q: float, kept: bool) -> dict[str, Any]:
     """`q` is the share of turns that must be good."""
     smallest = math.ceil(math.log(1 - CONFIDENCE) / math.log(q)) if 0 < q < 1 else 1
@@ -115,5 +133,5 @@ def _judged(observed: float, n: int, misses: int, q: float, kept: bool) -> dict[
     return _verdict(observed, n, misses, CANNOT_TELL, text)
 
 
-def _verdict(observed: float | None, n: int, misses: int, verdict: str, text: str) -> dict[str, Any]:
+def _verdict(observed: float | None, n: int, misses: int | None, verdict: str, text: str) -> dict[str, Any]:
     return {"observed": number(observed), "n": n, "misses": misses, "verdict": verdict, "text": text}

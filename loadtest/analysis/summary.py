@@ -17,6 +17,7 @@ from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
 from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, number, present_quantile
 from loadtest.fitness import Figures, Reason, unfit_reasons
+from loadtest.quantiles import LogHistogram
 from loadtest.records import SCHEMA_VERSION, Outcome, Phase
 from loadtest.runfolder import RunFolderError, read_manifest, update_manifest, write_text
 
@@ -33,10 +34,11 @@ def summarise(run: Path) -> dict[str, Any]:
     figures = _join_figures(run)
     clocks = Clocks.of(run, manifest, requests)
     cohort = metrics.measured(requests)
-    latency, distributions = _latency(run, cohort)
+    gaps = metrics.itl_histogram(run)
+    latency, distributions = _latency(cohort, gaps)
     harness = _harness(manifest, cohort)
     account = _account(manifest, requests)
-    slos = [slo.evaluate(each, cohort) for each in manifest.get("slos", [])]
+    slos = [slo.evaluate(each, cohort, gaps) for each in manifest.get("slos", [])]
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "run": _run(manifest, requests, clocks),
@@ -103,7 +105,7 @@ def _utc(wall_ns: int | None) -> str | None:
     return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _latency(run: Path, cohort: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
+def _latency(cohort: pd.DataFrame, gaps: LogHistogram) -> tuple[dict[str, Any], dict[str, Any]]:
     """The latency block and the ECDFs of the measured cohort."""
     values: dict[str, Floats] = {
         "ttft_ms_service": metrics.ttft_ms(cohort),
@@ -112,7 +114,6 @@ def _latency(run: Path, cohort: pd.DataFrame) -> tuple[dict[str, Any], dict[str,
         "e2e_ms_response": metrics.e2e_response_ms(cohort),
         "tpot_ms": metrics.tpot_ms(cohort),
     }
-    gaps = metrics.itl_histogram(run)
     waited = {side: metrics.waited_ms(cohort, since) for side, since in _SIDES.items()}
     latency: dict[str, Any] = {
         name: {side: describe(values[f"{name}_{side}"], waited[side]) for side in _SIDES}

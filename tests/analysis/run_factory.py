@@ -215,6 +215,8 @@ def write_run(
     **changes: Any,
 ) -> Path:
     """A recorded run folder; requests in two parts, as a collector leaves them."""
+    for old in folder.glob("*/*.parquet"):
+        old.unlink()
     half = len(rows) // 2
     for number, part in enumerate((rows[:half], rows[half:])):
         if part:
