@@ -210,7 +210,7 @@ class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     session: str | None
     task_id: str | None
-    received_ns: int  # the whole request had been read
+    received_ns: int  # the kernel had the whole request (user time where it gave no stamp)
     headers_ns: int | None = None  # just before the headers were written
     first_written_ns: int | None = None  # just before the first content was written
     last_written_ns: int | None = None

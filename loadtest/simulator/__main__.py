@@ -17,6 +17,7 @@ from loadtest.records import TruthRecord
 from loadtest.runfolder import write_text
 from loadtest.simulator.network import Network
 from loadtest.simulator.server import Shell
+from loadtest.simulator.stamped import StampedListener
 from loadtest.simulator.truth import TruthError, TruthLog, check_path
 from loadtest.simulator.wire import Connection
 
@@ -90,7 +91,7 @@ def _speed(text: str) -> float:
     return value
 
 
-async def simulate(arguments: argparse.Namespace, key: str | None, listening: socket.socket) -> int:
+async def simulate(arguments: argparse.Namespace, key: str | None, listening: StampedListener) -> int:
     """Serve on `listening` until SIGTERM or SIGINT; returns the exit code."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -102,7 +103,9 @@ async def simulate(arguments: argparse.Namespace, key: str | None, listening: so
         record = _forget if truth is None else truth.add
         shell = Shell(network, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
         connections: set[Connection] = set()
-        server = await loop.create_server(lambda: Connection(shell.serve, connections), sock=listening, backlog=BACKLOG)
+        server = await loop.create_server(
+            lambda: Connection(shell.serve, connections, listening.accepted), sock=listening, backlog=BACKLOG
+        )
         _settle_garbage()
         _announce(arguments, listening)
         _tick_on(loop, shell)
@@ -176,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.truth is not None:
             check_path(arguments.truth)
         with socket.create_server((arguments.host, arguments.port), family=family, backlog=BACKLOG) as listening:
-            return asyncio.run(simulate(arguments, key, listening))
+            return asyncio.run(simulate(arguments, key, StampedListener(listening)))
     except OSError as error:
         where = f"{arguments.host}:{arguments.port}"
         print(f"loadtest simulate: {where}: {error.strerror or error}; give another --port or --host", file=sys.stderr)

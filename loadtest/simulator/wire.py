@@ -11,13 +11,13 @@ import socket
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httptools
 
-from loadtest.clock import mono_ns
+from loadtest.simulator.stamped import StampedSocket
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 HEADER_BYTES_MAX = 64 * 1024
@@ -42,7 +42,7 @@ REASONS = {
 
 @dataclass(slots=True)
 class Request:
-    """One request, whole. `received_ns` is read as soon as its last bytes came out of the kernel."""
+    """One request, whole. `received_ns` is when the kernel had its last bytes."""
 
     connection: Connection
     method: str
@@ -65,9 +65,15 @@ class Answering(Protocol):
 class Connection(asyncio.Protocol):
     """One client connection: parses requests, hands them over one at a time, writes answers."""
 
-    def __init__(self, serve: Callable[[Request], None], connections: set[Connection]) -> None:
+    def __init__(
+        self,
+        serve: Callable[[Request], None],
+        connections: set[Connection],
+        accepted: Mapping[int, StampedSocket],
+    ) -> None:
         self._serve = serve
         self._connections = connections
+        self._accepted = accepted
         self._parser: Any = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
         self._busy: Request | None = None
@@ -83,6 +89,8 @@ class Connection(asyncio.Protocol):
         # asyncio does this only for sockets created with an explicit protocol number, which accepted ones may lack;
         # without it a first chunk waits up to 40 ms for the acknowledgement of the headers.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # asyncio hands out a wrapper; the socket that keeps the stamps is found by its descriptor.
+        self._socket = self._accepted[transport.get_extra_info("socket").fileno()]
         self._transport = transport
         self._connections.add(self)
 
@@ -98,7 +106,7 @@ class Connection(asyncio.Protocol):
             answering.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._received_ns = mono_ns()
+        self._received_ns = self._socket.received_ns
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserCallbackError, httptools.HttpParserUpgrade):
