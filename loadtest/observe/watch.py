@@ -172,32 +172,32 @@ class Watch:
         error = answer.error
         if not error:
             try:
-                error = _READERS[source.name](self, source, answer)
+                _READERS[source.name](self, source, answer)
             except ParseError as mistake:
                 error = str(mistake)
         source.answered(error, mono_ns(), answer.wall_ns)
         if source.node:
             self._nodes.wait(source)
         if error:
-            names = source.targets or (source.path.lstrip("/"),)
-            self._store.add(
-                RouterSample(target=name, source=source.name, observed_wall_ns=answer.wall_ns, error=error)
-                for name in names
-            )
+            self._gap(source, error, answer.wall_ns)
 
-    def _leaderboard(self, source: Source, answer: Answer) -> str:
+    def _gap(self, source: Source, error: str, at_wall_ns: int) -> None:
+        """Store that a source gave nothing, or less than it should have."""
+        for target in source.targets or (source.path.lstrip("/"),):
+            self._store.add([RouterSample(target=target, source=source.name, observed_wall_ns=at_wall_ns, error=error)])
+
+    def _leaderboard(self, source: Source, answer: Answer) -> None:
         board = parse.leaderboard(answer.body, answer.wall_ns)
         self._snapshots(board.rows)
         self._nodes.know((row.node_as_seen for row in board.rows), mono_ns())
-        return f"{len(board.errors)} of {len(answer.body)} rows: {board.errors[0]}" if board.errors else ""
+        if board.errors:  # the other rows are good: the source has answered and does not back off
+            self._gap(source, f"{len(board.errors)} of {len(answer.body)} rows: {board.errors[0]}", answer.wall_ns)
 
-    def _reputation(self, source: Source, answer: Answer) -> str:
+    def _reputation(self, source: Source, answer: Answer) -> None:
         self._snapshots([parse.reputation(answer.body, source.name, source.node, answer.wall_ns)])
-        return ""
 
-    def _status(self, source: Source, answer: Answer) -> str:
+    def _status(self, source: Source, answer: Answer) -> None:
         self._store.add(parse.router_status(answer.body, target, answer.wall_ns) for target in source.targets)
-        return ""
 
     def _snapshots(self, rows: list[NodeSnapshot] | tuple[NodeSnapshot, ...]) -> None:
         self._store.add(rows)
@@ -232,7 +232,7 @@ class Watch:
         write_live(self._run, live)
 
 
-_READERS: dict[str, Callable[[Watch, Source, Answer], str]] = {
+_READERS: dict[str, Callable[[Watch, Source, Answer], None]] = {
     "leaderboard": Watch._leaderboard,
     "status": Watch._status,
     "reputation": Watch._reputation,
