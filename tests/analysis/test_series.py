@@ -81,3 +81,8 @@ def test_wild_instants_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.
     seconds = series.seconds(frame(tmp_path, rows), clocks(tmp_path, rows))
     assert len(seconds) == 3 and sum(s["planned"] for s in seconds) == 1
     assert [s["e2e_ms_p50"] for s in seconds] == [500, None, None]
+
+
+def test_a_long_chain_of_hand_overs_is_one_in_flight(tmp_path: Path) -> None:
+    rows = [turn(i, 6 + i, lag_ms=0, e2e_ms=1000) for i in range(100)]
+    assert series.peak_in_flight(frame(tmp_path, rows), clocks(tmp_path, rows)) == 1
