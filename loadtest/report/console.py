@@ -60,23 +60,35 @@ def _nodes(summary: Summary) -> list[str]:
     if not nodes:
         return ["nodes: no request was attributed to a node"]
     ranked = wording.ranked_nodes(summary)
-    if not ranked:
-        return [f"nodes: {len(nodes)} served requests, none of them enough to be compared"]
-    best, worst = ranked[:_NAMED], ranked[_NAMED:][-_NAMED:]
-    ttft = wording.scale_of(n.get("ttft_ms_p50") for n in (*best, *worst))
-    e2e = wording.scale_of(n.get(k) for n in (*best, *worst) for k in ("e2e_ms_p50", "e2e_ms_p95"))
-    heads = ("requests", "failed", f"TTFT p50 {ttft.unit}", f"E2E p50 {e2e.unit}", f"E2E p95 {e2e.unit}", "reputation")
-    lines = [f"nodes by E2E p50 ({len(nodes)})".ljust(22) + "".join(h.rjust(_COLUMN) for h in heads)]
-    for word, group in (("best", best), ("worst", worst)):
+    groups = [("best", ranked[:_NAMED]), ("worst", ranked[_NAMED:][-_NAMED:])]
+    title = f"nodes by E2E p50 ({len(nodes)})"
+    if len(ranked) < 2:  # ranking by a handful of requests would name the unlucky
+        busy = sorted((n for n in nodes if isinstance(n, dict)), key=lambda n: -(n.get("requests") or 0))
+        groups, title = [("", busy[: 2 * _NAMED])], f"busiest of {len(nodes)} nodes"
+    shown = [node for _, group in groups for node in group]
+    ttft = wording.scale_of(n.get("ttft_ms_p50") for n in shown)
+    e2e = wording.scale_of(n.get(k) for n in shown for k in ("e2e_ms_p50", "e2e_ms_p95"))
+    heads = (
+        "requests",
+        "failed",
+        f"TTFT p50 {ttft.unit}",
+        f"E2E p50 {e2e.unit}",
+        f"E2E p95 {e2e.unit}",
+        "reputation %",
+    )
+    lines = [title.ljust(22) + "".join(h.rjust(_COLUMN) for h in heads)]
+    for word, group in groups:
         for node in group:
             cells = [wording.count(node.get("requests")), wording.count(node.get("failed"))]
             cells += [
                 ttft.text(node.get("ttft_ms_p50")),
                 *(e2e.text(node.get(k)) for k in ("e2e_ms_p50", "e2e_ms_p95")),
             ]
-            cells.append(wording.decimal(node.get("reputation"), 3))
+            cells.append(wording.decimal(node.get("reputation"), 1))
             name = _plain(wording.short(node.get("node"), 15))
             lines.append(f"{word:<6}{name:<16}" + "".join(c.rjust(_COLUMN) for c in cells))
+    if len(ranked) < 2:
+        lines.append("  too few requests each to say which node is better")
     return lines
 
 

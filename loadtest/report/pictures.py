@@ -124,8 +124,10 @@ def node_map(summary: Summary) -> str | None:
     largest = max((n.get("requests") or 0 for n in drawn), default=1) or 1
     with drawing.style("nodes"):
         figure = drawing.figure(4.0)
-        unknown, axes = figure.subplots(1, 2, sharey=True, width_ratios=(0.09, 1))
-        unknown.set_visible(any(wording.figure(n.get(reputation)) is None for n in drawn))
+        # Nodes nobody has a reputation of stand in a strip of their own: they have no place on the axis.
+        strip = any(wording.figure(n.get(reputation)) is None for n in drawn)
+        panels = figure.subplots(1, 1 + strip, sharey=True, squeeze=False, width_ratios=(0.09, 1) if strip else None)[0]
+        unknown, axes = panels[0], panels[-1]
         titles: dict[str, str] = {}
         for place, node in enumerate(drawn):
             x = wording.figure(node.get(reputation))
@@ -133,7 +135,12 @@ def node_map(summary: Summary) -> str | None:
             dot = home.scatter([0.0 if x is None else x], [node[metric]], **_dot(node, largest))
             dot.set_gid(f"node-{place}")
             titles[f"node-{place}"] = _dot_title(node, metric, reputation)
-        _map_axes(axes, unknown, drawn, metric, reputation)
+        _map_axes(axes, drawn, metric, reputation)
+        if strip:
+            unknown.set_xlim(-1, 1)
+            unknown.set_xticks([0], ["unknown"])
+            axes.tick_params(axis="y", length=0)
+        unknown.set_ylabel(f"{wording.METRICS[metric[:-4]][0]} p50")
         _name_extremes(axes, summary, metric, reputation)
         _area_legend(axes, largest)
         return drawing.svg(figure, "nodes", titles)
@@ -200,26 +207,23 @@ def _dot_title(node: Summary, metric: str, reputation: str) -> str:
         f"{node.get('node')}: {wording.plural(node.get('requests'), 'request')}, "
         f"{wording.count(node.get('failed'))} failed, "
         f"{wording.METRICS[metric[:-4]][0]} p50 {wording.duration(node[metric])}, "
-        f"reputation {'unknown' if known is None else wording.decimal(known, 3)}"
+        f"reputation {'unknown' if known is None else wording.decimal(known, 1) + ' %'}"
     )
 
 
-def _map_axes(axes: Axes, unknown: Axes, drawn: Sequence[Summary], metric: str, reputation: str) -> None:
-    drawing.duration_axis(axes, "y", [n[metric] for n in drawn])
-    if axes.get_yscale() == "linear":  # room for the largest dot above and for a name below
-        values = [n[metric] for n in drawn]
+def _map_axes(axes: Axes, drawn: Sequence[Summary], metric: str, reputation: str) -> None:
+    """Limits with room for the largest dot and for names; reputation ends at 100 %, a little beyond for the dots."""
+    values = [n[metric] for n in drawn]
+    drawing.duration_axis(axes, "y", values)
+    if axes.get_yscale() == "linear":
         span = (max(values) - min(values)) or max(values) or 1.0
         axes.set_ylim(max(0.0, min(values) - 0.17 * span), max(values) + 0.13 * span)
-    (unknown if unknown.get_visible() else axes).set_ylabel(f"{wording.METRICS[metric[:-4]][0]} p50")
     which = "network tasks" if reputation == "reputation" else "user tasks"
-    axes.set_xlabel(f"reputation before the request was sent ({which}, share of successes)")
+    axes.set_xlabel(f"reputation before the request was sent, % ({which}, share of successes)")
     known = [x for n in drawn if (x := wording.figure(n.get(reputation))) is not None]
     low = min(known, default=0.0)
-    axes.set_xlim(max(0.0, math.floor((low - 0.03) * 20) / 20), max(1.02, *known, 1.02))
-    unknown.set_xlim(-1, 1)
-    unknown.set_xticks([0], ["unknown"])
-    unknown.tick_params(axis="x", length=0)
-    axes.tick_params(axis="y", length=0)
+    room = 0.04 * max(100.0 - low, 2.0)
+    axes.set_xlim(low - room, 100.0 + room)
 
 
 def _name_extremes(axes: Axes, summary: Summary, metric: str, reputation: str) -> None:

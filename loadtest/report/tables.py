@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from loadtest.report import wording
 from loadtest.report.wording import ABSENT, METRICS, PERCENTILES, Scale, Summary
 
+SMALL_NOTE = "* too few requests to compare this with another."
 NODES_SHOWN_MAX = 150  # a page stays readable and below 2 MB; the rest is in summary.json
 
 Kind = Literal["text", "number", "hostile", "pass", "fail", "quiet"]
@@ -87,7 +88,8 @@ def latency(summary: Summary) -> Table:
     columns = ("metric", "", "service", "95 % interval", "n", "response", "95 % interval", "n")
     note = "Service counts from the instant the request was sent, response from the instant it was due. "
     note += "A request that failed counts as slower than every answer, so a percentile among failures has no value. "
-    note += "TPOT and ITL lie between two instants of one answer: for them there is no response form."
+    note += "TPOT and ITL lie between two instants of one answer: for them there is no response form. "
+    note += "Gaps of one answer are not independent, so ITL has no interval."
     return Table("latency", "Latency", columns, (False, False, *[True] * 6), tuple(rows), note)
 
 
@@ -124,7 +126,7 @@ def nodes(summary: Summary) -> Table:
     columns = _cell_columns(shown, [("node", lambda n: Cell(str(n.get("node")), None, "hostile"))], node=True)
     note = "Only nodes a request was attributed to. Reputation is what was known before each request was sent. "
     if any(n.get("n_too_small") for n in shown):
-        note += "* too few requests to compare this node with another. "
+        note += f"{SMALL_NOTE} "
     if len(found) > len(shown):
         note += f"The {NODES_SHOWN_MAX} busiest of {wording.count(len(found))} nodes; all are in summary.json."
     return _from_columns("nodes", "Nodes", columns, shown, note.strip())
@@ -137,7 +139,8 @@ def groups(summary: Summary, key: str, title: str, label: str, name: str = "name
     first: list[tuple[str, Callable[[Summary], Cell]]] = [(label, lambda g: Cell(str(g.get(name)), None, kind))]
     if key == "bands":
         first.append(("nodes", lambda g: number(g.get("nodes"), wording.count(g.get("nodes")))))
-    return _from_columns(key, title, _cell_columns(found, first, node=False), found, "")
+    note = SMALL_NOTE if any(g.get("n_too_small") for g in found) else ""
+    return _from_columns(key, title, _cell_columns(found, first, node=False), found, note)
 
 
 def _cell_columns(
@@ -152,11 +155,11 @@ def _cell_columns(
     for metric, (name, _) in METRICS.items():
         keys = [f"{metric}_{p}" for p in PERCENTILES if any(f"{metric}_{p}" in g for g in found)]
         scale = wording.scale_of(g.get(k) for g in found for k in keys)
-        columns += [(f"{name} {k[-3:]}, {scale.unit}", _milliseconds(k, scale)) for k in keys]
+        columns += [(f"{name} {k[-3:]},\N{NO-BREAK SPACE}{scale.unit}", _milliseconds(k, scale)) for k in keys]
     if node:
         columns.append(("tokens/s p50", lambda g: _decimal(g, "tokens_per_s_p50", 1)))
-        columns.append(("reputation", lambda g: _decimal(g, "reputation", 3)))
-        columns.append(("user-task reputation", lambda g: _decimal(g, "reputation_session", 3)))
+        columns.append(("reputation, %", lambda g: _decimal(g, "reputation", 1)))
+        columns.append(("user-task reputation, %", lambda g: _decimal(g, "reputation_session", 1)))
     return columns
 
 

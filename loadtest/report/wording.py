@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 Summary = dict[str, Any]
 ABSENT = "–"
 TOO_SMALL = "n too small"
+INTERVAL_N_MAX = 10_000  # from here on a missing interval has another reason than n
 PERCENTILES = ("p50", "p95", "p99")
 METRICS = {
     "ttft_ms": ("TTFT", "time to first token: first text minus sent"),
@@ -115,7 +116,7 @@ def interval(cell: Summary, name: str, scale: Scale) -> str:
     bounds = cell.get(f"{name}_interval")
     if isinstance(bounds, list | tuple) and len(bounds) == 2 and None not in map(figure, bounds):
         return f"{scale.text(bounds[0])} to {scale.text(bounds[1])}"
-    return TOO_SMALL if cell.get("n") else ABSENT
+    return TOO_SMALL if 0 < (figure(cell.get("n")) or 0) < INTERVAL_N_MAX else ABSENT
 
 
 def slo_figure(metric: str, value: Any) -> str:

@@ -83,10 +83,10 @@ def example_summary(**parts: Any) -> Summary:
         },
         "nodes": _nodes(),
         "bands": [
-            _group("0.9 to 1.0", "band", 9, 1712, 0.9982, 402.1),
-            _group("0.7 to 0.9", "band", 8, 1104, 0.9891, 688.0),
-            _group("0.5 to 0.7", "band", 4, 521, 0.9655, 1290.5),
-            _group("below 0.5", "band", 3, 170, 0.9118, 2604.9),
+            _group("90-100 %", "band", 9, 1712, 0.9982, 402.1),
+            _group("70-90 %", "band", 8, 1104, 0.9891, 688.0),
+            _group("50-70 %", "band", 4, 521, 0.9655, 1290.5),
+            _group("below 50 %", "band", 3, 170, 0.9118, 2604.9),
         ],
         "personas": [
             _group("quick question", "name", None, 1203, 0.9942, 401.0),
@@ -193,8 +193,8 @@ def _nodes() -> list[Summary]:
                 "e2e_ms_p50": ttft * 9.6,
                 "e2e_ms_p95": ttft * 26,
                 "tokens_per_s_p50": 1000 / (24 + ttft / 25),
-                "reputation": reputation if index != 5 else None,
-                "reputation_session": round(reputation * 0.98, 4),
+                "reputation": 100 * reputation if index != 5 else None,
+                "reputation_session": round(98 * reputation, 2),
                 "n_too_small": requests < 30,
             }
         )

@@ -70,7 +70,18 @@ def test_all_colours_are_variables_so_that_dark_and_paper_work(make_summary: Mak
 def test_extreme_values_can_be_drawn(make_summary: Make, values: list[float]) -> None:
     points = [[v, (i + 1) / len(values)] for i, v in enumerate(values)]
     series = [{"t_s": float(i), "planned": 1, "ttft_ms_p50": v, "ttft_ms_p95": v} for i, v in enumerate(values)]
-    nodes = [{"node": f"n{i}", "requests": 0, "ttft_ms_p50": v, "reputation": 1.0} for i, v in enumerate(values)]
+    nodes = [{"node": f"n{i}", "requests": 0, "ttft_ms_p50": v, "reputation": 100.0} for i, v in enumerate(values)]
     summary = make_summary(distributions={"ttft_ms_service": points}, series=series, nodes=nodes)
     for draw in pictures.PICTURES.values():
         assert (draw(summary) or "").startswith("<svg")
+
+
+def test_the_map_has_a_latency_axis_with_and_without_unknown_reputations(make_summary: Make) -> None:
+    for unknown in (True, False):
+        nodes = [
+            {**n, "reputation": None if unknown and i < 3 else 90.0 + i / 5}
+            for i, n in enumerate(make_summary()["nodes"])
+        ]
+        svg = pictures.node_map(make_summary(nodes=nodes)) or ""
+        assert (">unknown<" in svg) is unknown
+        assert len(re.findall(r">[\d.]+ m?s<", svg)) >= 3  # ticks of the latency axis

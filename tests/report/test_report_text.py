@@ -125,6 +125,18 @@ def test_console_names_three_best_and_three_worst_nodes(make_summary: Make) -> N
         assert found == [n["node"][:6] for n in wanted]
 
 
+def test_console_does_not_rank_nodes_of_a_few_requests(make_summary: Make) -> None:
+    summary = make_summary()
+    for node in summary["nodes"]:
+        node["n_too_small"] = True
+    text = console_table(summary)
+    assert "best" not in text
+    assert "too few requests each to say which node is better" in text
+    busiest = max(summary["nodes"], key=lambda n: n["requests"])
+    assert "busiest of 24 nodes" in text
+    assert busiest["node"][:6] in text
+
+
 def test_console_of_an_unfit_run_gives_reasons(make_summary: Make) -> None:
     text = console_table(make_summary(fit={"verdict": "unfit", "reasons": [{"text": "12 rows overflowed"}]}))
     assert "UNFIT: the run proves nothing\n  12 rows overflowed\n" in text
