@@ -212,6 +212,7 @@ def _figures(
             "attributed": int(joined["node"].notna().sum()),
             "unattributed": int(joined["node"].isna().sum()),
             "by_source": _counts(joined["node_source"]),
+            "by_confidence": _counts(joined["node_confidence"]),
             "unattributed_reasons": _counts(joined["unattributed_reason"]),
             "lookup_share": round(float(joined.loc[sent, "looked_up"].mean()), 4) if sent.any() else 0.0,
         },

@@ -61,6 +61,9 @@ def _nodes(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     share = attribution["lookup_share"]
     if attribution["requests"] and share < 1:
         said.append(f"{100 * (1 - share):.0f} % of the sent requests have no task look-up: nodes are a sample.")
+    unsure = attribution["by_confidence"].get("medium", 0)
+    if unsure:
+        said.append(f"{unsure} of {attribution['attributed']} attributions are likely, not proved (confidence medium).")
     failed = requests[(requests["outcome"] != "ok") & requests["sent_ns"].notna()]
     hidden = int(failed["node"].isna().sum())
     if hidden:

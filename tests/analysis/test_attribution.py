@@ -43,8 +43,12 @@ def found(node: str, source: str, confidence: str) -> dict[str, Any]:
             [task("1", [NODE_A], ["text1"], assigned=(NODE_A, NODE_B), complete=False)],
             NODE_A,
             "lookup_text",
-            "high",
+            "medium",
         ),
+        # Only compared with some of the assigned: one that never committed may have given the same text.
+        (turn(1), [task("1", [NODE_A], ["text1"], assigned=(NODE_A, NODE_B))], NODE_A, "lookup_text", "medium"),
+        # All others gave another text: the one that never committed answered.
+        (turn(1), [task("1", [NODE_A], ["x"], assigned=(NODE_B, NODE_A))], NODE_B, "lookup_rest", "medium"),
         # The same miner twice is one miner.
         (turn(1), [task("1", [NODE_A, NODE_A], ["text1", "text1"])], NODE_A, "lookup_text", "high"),
         (turn(1, node_hint=f" {NODE_B.upper()} "), [], NODE_B, "node_hint", "medium"),
@@ -86,8 +90,17 @@ OTHER = task("500", [NODE_C], ["x"])
         (turn(1), [OTHER], "not looked up (outside the look-up share)"),
         (turn(1), [], "no task was looked up"),
         (turn(1), [task("1", error="HTTP 404", complete=False)], "look-up failed: HTTP 404"),
-        (turn(1), [task("1", [NODE_A], ["x"], assigned=(NODE_A, NODE_B), complete=False)], "task incomplete"),
+        (turn(1), [task("1", [NODE_A], ["x"], assigned=(NODE_A, NODE_B, NODE_C), complete=False)], "task incomplete"),
         (turn(1), [task("1", [], [], assigned=(NODE_A, NODE_B), complete=False)], "task incomplete"),
+        (turn(1), [task("1", [NODE_A], ["x"], assigned=(), complete=False)], "task incomplete"),
+        # The only result is another miner's: one of two that did not commit answered.
+        (turn(1), [task("1", [NODE_A], ["x"], assigned=(NODE_A, NODE_B, NODE_C))], "no miner's text matches"),
+        # A cut text equals nobody's, so it rules nobody out.
+        (
+            turn(1, outcome="truncated"),
+            [task("1", [NODE_A], ["x"], assigned=(NODE_A, NODE_B))],
+            "no miner's text matches",
+        ),
         (turn(1), [task("1", [NODE_A, NODE_B], ["text1", "text1"])], "several miners gave the same text"),
         (turn(1), [task("1", [NODE_A, NODE_B], ["x", "y"])], "no miner's text matches"),
         (turn(1, text_sha256=None), [task("1", [NODE_A, NODE_B], ["x", "y"])], "no miner's text matches"),

@@ -43,6 +43,7 @@ def limits(
         ({"rows": [turn(0), failed(1, "server_error")]}, "1 of 2 turns failed"),
         ({"rows": [turn(0), failed(1, "server_error")], "tasks": []}, "1 failed requests name no node"),
         ({"tasks": [task("0", [NODE_A], ["text0"])]}, "75 % of the sent requests have no task look-up"),
+        ({"tasks": [task("0", [NODE_A], ["debris"])]}, "1 of 1 attributions are likely"),
         ({"snapshots": []}, "No request has a reputation"),
         ({"snapshots": [board(NODE_A, 9)]}, "No user-task reputation"),
     ],
