@@ -5,9 +5,9 @@ The profile (`--profile NAME_OR_FILE`, default community) says what is sent and 
 
 from locust import events
 
-from loadtest.swarm.plugin import Plugin
+from loadtest.swarm.plugin import install
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
 
 __all__ = ["ClosedMembers", "OpenArrivals"]
 
-Plugin().install(events)
+install(events)

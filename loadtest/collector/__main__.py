@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from loadtest.spool import SpoolError
 from loadtest.traffic.plan import Plan, PlannedArrival, Stripe, planned_arrivals
 
 FLUSH_S = 3.0
+NICENESS = 10
 FRAMES_PER_TURN_MAX = 200  # so that a flood of frames cannot keep the close command waiting
 
 
@@ -45,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     # Ctrl-C reaches the whole process group; the plugin decides when collecting ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Encoding Parquet can wait; the workers that share this machine cannot.
+    os.nice(NICENESS)
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     try:

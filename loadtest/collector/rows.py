@@ -50,12 +50,16 @@ class RowStore:
         return start + len(data)
 
     def take_leftovers(self, folder: Path) -> int:
-        """Read what spool files of this machine hold beyond what was sent: rows of a worker that was killed."""
+        """Read what spool files of this machine hold beyond what was sent: rows of a worker that was killed.
+
+        A file goes once it is read; what a killed process left half written at its end cannot be read by anybody.
+        """
         taken = 0
         for path in sorted(folder.glob("*.spool")):
             while data := spool.read_from(path, self._received.get(path.name, 0), FRAME_BYTES_MAX):
                 self.take(path.name, self._received.get(path.name, 0), data)
                 taken += len(data)
+            path.unlink(missing_ok=True)
         return taken
 
     def _take_entry(self, entry: spool.Entry) -> None:

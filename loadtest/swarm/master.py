@@ -122,10 +122,12 @@ class MasterRun:
             for outcome, count in ledger["outcomes"].items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + count
         words = " ".join(f"{outcome} {outcomes[outcome]}" for outcome in Outcome if outcomes.get(outcome))
-        seconds = (mono_ns() - t0_ns) / 1e9
+        seconds, planned_s = (mono_ns() - t0_ns) / 1e9, self.plan.horizon_us / 1e6
+        when = (
+            f"{seconds:.0f} of {planned_s:.0f} s" if seconds < planned_s else f"{seconds - planned_s:.0f} s of draining"
+        )
         sent, open_now = (sum(ledger[k] for ledger in ledgers) for k in ("started_turns", "in_flight"))
-        planned_s = self.plan.horizon_us / 1e6
-        return f"{seconds:.0f} of {planned_s:.0f} s: sent {sent}, in flight {open_now}, {words or 'nothing ended yet'}"
+        return f"{when}: sent {sent}, in flight {open_now}, {words or 'nothing ended yet'}"
 
     # The end.
 

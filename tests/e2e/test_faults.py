@@ -1,0 +1,133 @@
+"""What happens when something breaks: a killed worker, a stop with requests in flight, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Ended, Network, assert_complete
+
+from loadtest.clock import Deadline
+from loadtest.jobs.swarm import locustfile
+from loadtest.traffic.profile import load_profile
+
+pytestmark = pytest.mark.long
+WAIT_S = 60
+
+
+@contextmanager
+def started(*options: str, runs_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """Locust in a session of its own, ended by process id whatever the test does."""
+    command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--runs-dir", str(runs_dir), *options]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
+            child.kill()
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=WAIT_S)
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    deadline = Deadline(WAIT_S)
+    while not condition():
+        assert not deadline.over(), f"waited {WAIT_S} s for {what}"
+        time.sleep(0.05)
+
+
+def rows_stored(runs_dir: Path) -> bool:
+    return any(runs_dir.glob("*/requests/part-*.parquet"))
+
+
+def end(process: subprocess.Popen[str], runs_dir: Path) -> Ended:
+    out, err = process.communicate(timeout=150)
+    print(err[-6000:])
+    return Ended(process.returncode, out, err, runs_dir)
+
+
+def slow_profile(folder: Path, tokens: int) -> str:
+    """Ten seconds of arrivals whose answers take much longer than that."""
+    text = load_profile("smoke").text
+    text = text.replace('{ dist = "uniform", min = 4, max = 12 }', f'{{ dist = "fixed", value = {tokens} }}')
+    path = folder / "slow.toml"
+    path.write_text(text.replace("timeout_s = 15.0", "timeout_s = 120.0").replace("stream = false", "stream = true"))
+    return str(path)
+
+
+def test_a_killed_worker_loses_only_its_own_and_the_run_is_unfit(network: Network, tmp_path: Path) -> None:
+    runs_dir = tmp_path / "runs"
+    options = ("--headless", "--processes", "3", "--profile", "demo", "-t", "20s", "--host", network.url, "-u", "200")
+    with started(*options, runs_dir=runs_dir) as process:
+        wait_for("the first rows", lambda: rows_stored(runs_dir))
+        # --processes forks its workers; the collector and the observer are children too, but run other programs.
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "loadtest." not in " ".join(child.cmdline())]
+        assert len(workers) == 3
+        os.kill(workers[1].pid, signal.SIGKILL)
+        result = end(process, runs_dir)
+    assert result.code == 4
+    summary, manifest = result.summary(), result.manifest()
+    lost = [worker["worker"] for worker in manifest["workers"] if worker["lost"]]
+    assert len(lost) == 1
+    account = summary["account"]
+    assert account["planned"] == account["rows"] == sum(account["outcomes"].values())
+    assert account["outcomes"]["lost"] > 0
+    assert {"workers", "lost"} <= {reason["rule"] for reason in summary["fit"]["reasons"]}
+    rows = result.rows().to_pylist()
+    assert {row["worker"] for row in rows if row["outcome"] == "lost"} == set(lost)
+    # Killing a process loses what was in flight and what it had still to send, no row that it had written.
+    written = sum(row["worker"] == lost[0] and row["outcome"] == "ok" for row in rows)
+    assert written > 0
+
+
+def test_stop_without_a_drain_cancels_what_is_in_flight(network: Network, tmp_path: Path) -> None:
+    runs_dir = tmp_path / "runs"
+    profile = slow_profile(tmp_path, tokens=4000)
+    options = ("--headless", "--processes", "2", "--profile", profile, "-t", "8s", "-s", "0", "--host", network.url)
+    with started(*options, runs_dir=runs_dir) as process:
+        result = end(process, runs_dir)
+    assert result.code in (0, 3, 4)
+    assert_complete(result, workers=2)
+    outcomes = Counter(result.rows()["outcome"].to_pylist())
+    assert outcomes["cancelled"] > 0 and not outcomes["lost"]
+    cancelled = [row for row in result.rows().to_pylist() if row["outcome"] == "cancelled"]
+    assert any(row["content_chunks"] > 0 for row in cancelled), "what had arrived by then is kept"
+
+
+@pytest.mark.parametrize("mode", ["standalone", "distributed"])
+def test_ctrl_c_leaves_a_complete_run_folder(network: Network, tmp_path: Path, mode: str) -> None:
+    runs_dir = tmp_path / "runs"
+    processes = ("--processes", "2") if mode == "distributed" else ()
+    options = ("--headless", *processes, "--profile", "demo", "-u", "100", "--host", network.url)
+    with started(*options, runs_dir=runs_dir) as process:
+        wait_for("the first rows", lambda: rows_stored(runs_dir))
+        process.send_signal(signal.SIGINT)
+        result = end(process, runs_dir)
+    assert result.code in (0, 3, 4)
+    assert_complete(result, workers=2 if mode == "distributed" else 1)
+    assert result.manifest()["stopped_early_s"] is not None
+
+
+def test_a_router_that_dies_is_counted_not_fatal(network: Network, tmp_path: Path) -> None:
+    runs_dir = tmp_path / "runs"
+    options = ("--headless", "--profile", "demo", "-t", "15s", "-u", "100", "--host", network.url)
+    with started(*options, runs_dir=runs_dir) as process:
+        wait_for("the first rows", lambda: rows_stored(runs_dir))
+        network.stop()
+        result = end(process, runs_dir)
+    assert result.code in (3, 4), "the objective of good answers is missed"
+    assert_complete(result, workers=1)
+    assert result.summary()["account"]["outcomes"]["connect_error"] > 0
