@@ -1,4 +1,4 @@
-"""One TCP connection and the keep-alive pool.
+"""One TCP connection.
 
 This is the one place that touches a socket's bytes, so TLS belongs here: `receive` would read ciphertext by
 `recvmsg` into an `ssl.MemoryBIO` and hand on the plain text under the same kernel stamp, `write` the reverse.
@@ -14,8 +14,6 @@ from typing import Any
 
 from loadtest.client.exchange import Endpoint
 from loadtest.client.stamps import SO_TIMESTAMPNS
-
-IDLE_PER_ENDPOINT_MAX = 2048  # a burst of streams may end together; beyond this a connection is closed, not kept
 
 Address = tuple[int, Any]  # address family, socket address
 
@@ -92,29 +90,3 @@ class Connection:
         except OSError:
             return True
         return True
-
-
-class Pool:
-    """Idle connections by endpoint, the freshest first: it is the least likely to have been closed by the peer."""
-
-    def __init__(self, idle_max: int = IDLE_PER_ENDPOINT_MAX) -> None:
-        self._idle: dict[Endpoint, dict[int, Connection]] = {}
-        self._idle_max = idle_max
-
-    def take(self, endpoint: Endpoint) -> Connection | None:
-        idle = self._idle.get(endpoint)
-        return idle.popitem()[1] if idle else None
-
-    def put(self, connection: Connection) -> bool:
-        """False when the pool is full: the caller closes the connection."""
-        idle = self._idle.setdefault(connection.endpoint, {})
-        if len(idle) >= self._idle_max:
-            return False
-        idle[connection.fd] = connection
-        return True
-
-    def remove(self, connection: Connection) -> None:
-        """Forget a connection, if it is here."""
-        idle = self._idle.get(connection.endpoint)
-        if idle:
-            idle.pop(connection.fd, None)

@@ -21,7 +21,8 @@ import httptools
 from gevent.hub import Waiter
 from gevent.monkey import get_original
 
-from loadtest.client.connection import Connection, Pool
+from loadtest.client.connection import Connection
+from loadtest.client.connections import Connections
 from loadtest.client.exchange import End, Exchange
 from loadtest.client.figures import Figures
 from loadtest.client.flight import Flight
@@ -49,20 +50,16 @@ class Reactor:
         self.counted = Figures()
         self._hub = gevent.get_hub()
         # Locust's monkey patching takes epoll away and makes sockets cooperative: we need the originals.
-        self._epoll = get_original("select", "epoll")()
-        self._socket_type = get_original("socket", "socket")
+        epoll, socket_type = get_original("select", "epoll"), get_original("socket", "socket")
+        self._connections = Connections(epoll(), socket_type, stamps=kernel_stamps)
         self._resolver = Resolver(self._hub.resolver)
         self._clock = KernelClock() if kernel_stamps else None
         # The kernel switches stamping on a little after the first socket wants it, and off after the last one is
         # gone; packets in between carry none. A silent socket keeps it on.
-        self._stamp_keeper = self._socket_type(socket.AF_INET, socket.SOCK_DGRAM)
+        self._stamp_keeper = socket_type(socket.AF_INET, socket.SOCK_DGRAM)
         if kernel_stamps:
             self._stamp_keeper.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        self._connections: dict[int, Connection] = {}
         self._flights: set[Flight] = set()
-        self._pool = Pool()
-        self._closing: list[Connection] = []
-        self._in_pass = False
         self._closed = False
         self._drained_ns = 0
         self._sweep_ns = 0
@@ -93,11 +90,9 @@ class Reactor:
         self._closed = True
         for flight in list(self._flights):
             self._finish(flight, End.CANCELLED, "the reactor was closed")
-        for connection in list(self._connections.values()):
-            self._discard(connection)
+        self._connections.close()
         self._timer.stop()
         self._timer.close()
-        self._epoll.close()
         self._stamp_keeper.close()
 
     def figures(self) -> dict[str, int]:
@@ -105,7 +100,7 @@ class Reactor:
         return self.counted.flat() | {
             "clock_steps": self._clock.steps if self._clock else 0,
             "in_flight": len(self._flights),
-            "connections": len(self._connections),
+            "connections": len(self._connections.by_fd),
         }
 
     # Starting, in the greenlet of the caller; also from a pass after a failed connect or a stale connection.
@@ -115,10 +110,7 @@ class Reactor:
         if exchange.endpoint.tls:
             self._finish(flight, End.TLS_ERROR, "tls is not supported yet: use an http:// URL")
             return
-        connection = self._pool.take(exchange.endpoint)
-        while connection is not None and connection.stale():
-            self._discard(connection)
-            connection = self._pool.take(exchange.endpoint)
+        connection = self._connections.take(exchange.endpoint)
         if connection is None and not self._resolve(flight):
             return
         if self._closed:
@@ -157,15 +149,11 @@ class Reactor:
         endpoint = flight.exchange.endpoint
         while flight.addresses:
             try:
-                connection = Connection(
-                    endpoint, flight.addresses.pop(0), self._socket_type, stamps=self._clock is not None
-                )
+                connection = self._connections.open(endpoint, flight.addresses.pop(0))
             except OSError as failed:
                 error = failed
                 continue
             self.counted.connections_opened += 1
-            self._connections[connection.fd] = connection
-            self._epoll.register(connection.fd, connection.mask)
             flight.connection, connection.flight = connection, flight
             if connection.connected:
                 self._connected(flight, connection)
@@ -187,16 +175,10 @@ class Reactor:
         try:
             if connection.write():
                 flight.exchange.sent_last_ns = mono_ns()
-        except OSError as error:
-            self._broken(flight, error)
-            return
-        self._watch(connection)
-
-    def _watch(self, connection: Connection) -> None:
-        wanted = connection.wanted()
-        if wanted != connection.mask:
-            self._epoll.modify(connection.fd, wanted)
-            connection.mask = wanted
+        except OSError:
+            # The peer is gone, but it may have answered before: reading will tell, with the answer or the error.
+            connection.unsent = memoryview(b"")
+        self._connections.watch(connection)
 
     # The pass, in the hub. Nothing here switches greenlets.
 
@@ -213,7 +195,7 @@ class Reactor:
         self.counted.overshoot.add(late_ns)
         self.counted.passes += 1
         self.counted.passes_late += late_ns > LATE_NS
-        self._in_pass = True
+        self._connections.hold()
         try:
             complete = self._drain(now_ns)
             # A deadline is judged only when nothing waits in the kernel: the answer may be there already.
@@ -223,10 +205,7 @@ class Reactor:
             # Never seen; a dead timer would stop every stream of the process.
             self.counted.passes_failed += 1
         finally:
-            self._in_pass = False
-            for connection in self._closing:
-                connection.sock.close()
-            self._closing.clear()
+            self._connections.release()
 
     def _drain(self, started_ns: int) -> bool:
         """Take what waits on all sockets. True when at the end every socket was seen to be empty."""
@@ -234,7 +213,7 @@ class Reactor:
         stamping = clock is not None and clock.trusted(started_ns)
         offset_ns = clock.offset_ns if clock is not None else 0
         drained_ns = self._drained_ns
-        poll, connections = self._epoll.poll, self._connections
+        poll, connections = self._connections.poll, self._connections.by_fd
         while True:
             looked_ns = mono_ns()
             if looked_ns - started_ns > PASS_NS_MAX:
@@ -291,14 +270,14 @@ class Reactor:
         """Whatever is not a plain read. True when there may be something to read as well."""
         flight = connection.flight
         if flight is None:
-            self._discard(connection)  # an idle connection was closed by the peer, or spoke unasked
+            self._connections.discard(connection)  # an idle connection was closed by the peer, or spoke unasked
             return False
         if not connection.connected:
             error = connection.connect_error()
             if error is None:
                 self._connected(flight, connection)
             else:
-                self._discard(connection)
+                self._connections.discard(connection)
                 self._open(flight, error)
             return False
         if mask & _EPOLLOUT:
@@ -355,8 +334,8 @@ class Reactor:
             return False
         self.counted.retried += 1
         exchange.retried = True
-        exchange.sent_last_ns = None
-        self._discard(connection)
+        exchange.sent_ns = exchange.sent_last_ns = None
+        self._connections.discard(connection)
         flight.framing.release()
         flight.reset(reused=False)
         flight.addresses = [connection.address]
@@ -377,20 +356,10 @@ class Reactor:
         flight.connection = None
         if connection is not None:
             connection.flight = None
-            keep = end is End.COMPLETE and framing.keep_alive and not connection.unsent and not self._closed
-            if not keep or not self._pool.put(connection):
-                self._discard(connection)
+            sent = flight.exchange.sent_last_ns is not None
+            if end is End.COMPLETE and framing.keep_alive and sent and not self._closed:
+                self._connections.keep(connection)
+            else:
+                self._connections.discard(connection)
         # After the pass; a Waiter whose greenlet has left does nothing.
         self._hub.loop.run_callback(flight.waiter.switch, None)
-
-    def _discard(self, connection: Connection) -> None:
-        if self._connections.pop(connection.fd, None) is None:
-            return
-        connection.flight = None
-        self._pool.remove(connection)
-        self._epoll.unregister(connection.fd)
-        if self._in_pass:
-            # Closed now, the number could come back within the batch of events and be taken for the old socket.
-            self._closing.append(connection)
-        else:
-            connection.sock.close()

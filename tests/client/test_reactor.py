@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -66,6 +68,22 @@ def test_connections_are_kept_and_used_again(reactor: Reactor) -> None:
         assert server.connections == 1
         reactor.close()
     assert reactor.figures()["connections_reused"] == 19
+
+
+def test_no_more_than_a_bound_of_idle_connections_is_kept(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.client.connections.IDLE_PER_ENDPOINT_MAX", 3)
+    together = threading.Barrier(8, timeout=10)
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        together.wait()  # nobody is answered before all have a connection of their own
+        peer.send(plain(b"hi"))
+        peer.wait_closed()
+
+    with ScriptedServer(script) as server:
+        run_all(reactor, [server.exchange() for _ in range(8)])
+        assert reactor.figures()["connections"] == 3
+        reactor.close()
 
 
 def test_many_greenlets_each_get_their_own_answer(reactor: Reactor) -> None:
@@ -255,6 +273,20 @@ def test_a_large_request_goes_out_in_parts(reactor: Reactor) -> None:
     assert exchange.sent_last_ns > exchange.sent_ns
 
 
+def test_an_answer_to_a_request_that_was_never_read_is_heard(reactor: Reactor) -> None:
+    # A proxy refuses a large body unread and closes: our write fails, but its answer is there to be read.
+    def script(peer: Peer) -> None:
+        while b"\r\n\r\n" not in peer.sock.recv(4096, socket.MSG_PEEK):
+            pass
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    with ScriptedServer(script) as server:
+        exchange = server.exchange(body=bytes(10_000_000))
+        reactor.run(exchange)
+    assert (exchange.end, exchange.status, exchange.sent_last_ns) == (End.COMPLETE, 413, None)
+    assert reactor.figures()["connections"] == 0
+
+
 def test_a_stale_connection_is_retried_once_on_a_fresh_one(reactor: Reactor) -> None:
     def script(peer: Peer) -> None:
         peer.read_request()
@@ -340,14 +372,14 @@ def test_a_killed_greenlet_leaves_no_trace_in_the_next_request_on_its_descriptor
         greenlet = gevent.spawn(reactor.run, old)
         while not _body_seen(reactor):
             gevent.sleep(0.001)
-        (old_fd,) = reactor._connections
+        (old_fd,) = reactor._connections.by_fd
         greenlet.kill()
         assert (old.end, old.body) == (End.CANCELLED, b"for killed")
-        assert not reactor._connections
+        assert not reactor._connections.by_fd
         new = server.exchange(body=b"living")
         heir = gevent.spawn(reactor.run, new)
         gevent.sleep(0)
-        assert list(reactor._connections) == [old_fd]  # the kernel gives out the lowest free number
+        assert list(reactor._connections.by_fd) == [old_fd]  # the kernel gives out the lowest free number
         killed.set()
         heir.join(10)
         reactor.close()
@@ -449,3 +481,36 @@ def test_more_descriptors_than_select_can_name(reactor: Reactor) -> None:
     finally:
         for each in spare:
             each.close()
+
+
+PATCHED = """
+import sys
+from gevent import monkey
+monkey.patch_all()
+import gevent, select, socket
+assert not hasattr(select, "epoll"), "patching no longer hides epoll: this test has lost its point"
+from loadtest.client.exchange import Deadlines, Endpoint, Exchange
+from loadtest.client.reactor import Reactor
+reactor = Reactor()
+made = [Exchange(Endpoint("localhost", int(sys.argv[1])), b"POST / HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\nhi",
+                 Deadlines(10, 10, 10, 20), 1000) for _ in range(20)]
+gevent.joinall([gevent.spawn(reactor.run, each) for each in made], raise_error=True)
+print({(each.end, each.body, each.reads[-1].kernel) for each in made})
+reactor.close()
+"""
+
+
+def test_under_monkey_patching_as_locust_does_it() -> None:
+    def script(peer: Peer) -> None:
+        while body := peer.read_request():
+            peer.send(plain(body))
+
+    with ScriptedServer(script) as server:
+        told = subprocess.run(
+            [sys.executable, "-c", PATCHED, str(server.endpoint.port)],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert told.stdout.strip() == "{(<End.COMPLETE: 'complete'>, b'hi', True)}"
