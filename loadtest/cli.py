@@ -155,7 +155,8 @@ def _join(args: argparse.Namespace) -> int:
     from loadtest.analysis.summary import summarise
 
     print(f"joining {args.run} ...", file=sys.stderr)
-    join_run(args.run, partial=args.partial)
+    for warning in join_run(args.run, partial=args.partial)["warnings"]:
+        print(f"loadtest: warning: {warning}", file=sys.stderr)
     summarise(args.run)
     return 0
 

@@ -18,7 +18,10 @@ CLOCK_BOUND_MS_MAX = 50.0
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rules look at. None means "not measured", which is a reason of its own where it matters."""
+    """What the rules look at. None means "not measured": a reason of its own for what every run must measure.
+
+    TTFT and the receive error belong to streams, so a run without streams has none and may still be fit.
+    """
 
     planned_turns: int
     stored_turns: int  # sum over outcomes
@@ -42,14 +45,14 @@ class Reason(msgspec.Struct, frozen=True):
     """One rule that was broken: `text` says it with figure and bound, ready to print."""
 
     rule: str
-    figure: float
+    figure: float | None  # None: not measured
     bound: float
     text: str
 
 
 def unfit_reasons(figures: Figures) -> list[Reason]:
     """Every broken rule, in a fixed order; an empty list means the run is fit."""
-    return [reason for reason in [*_account(figures), *_timing(figures)] if reason is not None]
+    return [reason for reason in [*_account(figures), *_unmeasured(figures), *_timing(figures)] if reason is not None]
 
 
 def _account(f: Figures) -> list[Reason | None]:
@@ -70,6 +73,21 @@ def _account(f: Figures) -> list[Reason | None]:
         Reason("empty", 0, 1, "no request was measured: nothing was offered after the warm-up")
         if f.measured_requests == 0
         else None,
+    ]
+
+
+def _unmeasured(f: Figures) -> list[Reason | None]:
+    """A run that sent requests and does not know how late, on which clock or how busy it was proves nothing."""
+    measured = {
+        "send_lag": (f.send_lag_ms_p99, SEND_LAG_MS_P99_MAX, "how late requests left"),
+        "loop": (f.loop_overshoot_ms_p99, LOOP_OVERSHOOT_MS_P99_MAX, "how late the workers' loops ran"),
+        "cpu": (f.worker_cpu_share_max, 100 * WORKER_CPU_SHARE_MAX, "how busy the workers were"),
+        "clock": (f.clock_bound_ms_max, CLOCK_BOUND_MS_MAX, "how well the workers' clocks are known"),
+    }
+    return [
+        Reason(rule, None, bound, f"{what} was not measured")
+        for rule, (figure, bound, what) in measured.items()
+        if figure is None and f.measured_requests
     ]
 
 

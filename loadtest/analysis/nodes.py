@@ -2,7 +2,8 @@
 
 Input everywhere: the joined frame of the measured cohort. A cell counts the turns that were due (`requests`),
 its latencies are service times in ms with failed turns censored (None when the percentile falls among them), and
-`n_too_small` marks what has fewer values than its p95 needs (300): printed, but not to be compared.
+`n_too_small` marks what is printed but not to be compared: a node with fewer than 20 requests (nodes are ranked by
+their medians), any other group with fewer than its p95 needs (300).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from loadtest.analysis.percentiles import SMALLEST_SAMPLE, grouped_quantile, num
 
 BANDS = ((0.0, 50.0), (50.0, 80.0), (80.0, 90.0), (90.0, 95.0), (95.0, 100.0))
 NO_REPUTATION = "unknown"
+NODE_REQUESTS_MIN = 20  # method of the house: fewer say nothing of a node's median
 
 
 def by_node(requests: pd.DataFrame) -> list[dict[str, Any]]:
@@ -29,7 +31,7 @@ def by_node(requests: pd.DataFrame) -> list[dict[str, Any]]:
     """
     served = requests[requests["node"].notna()].reset_index(drop=True)
     codes, names = _codes(served["node"])
-    cells = _cells(served, codes, len(names))
+    cells = _cells(served, codes, len(names), NODE_REQUESTS_MIN)
     for column in ("reputation", "reputation_session"):
         values = grouped_quantile(codes, len(names), _floats(served, column), 0.5)
         for cell, value in zip(cells, values, strict=True):
@@ -67,7 +69,9 @@ def by_turn(requests: pd.DataFrame) -> list[dict[str, Any]]:
     return [{"name": name, **cell} for name, cell in rows if cell["requests"]]
 
 
-def _cells(requests: pd.DataFrame, codes: npt.NDArray[np.intp], count: int) -> list[dict[str, Any]]:
+def _cells(
+    requests: pd.DataFrame, codes: npt.NDArray[np.intp], count: int, smallest: int = SMALLEST_SAMPLE["p95"]
+) -> list[dict[str, Any]]:
     """The figures of every group at once; `codes` says which group each row is in."""
     ok = metrics.ok(requests)
     total = np.bincount(codes, minlength=count)
@@ -94,7 +98,7 @@ def _cells(requests: pd.DataFrame, codes: npt.NDArray[np.intp], count: int) -> l
             "ok_share": number(good[i] / total[i]) if total[i] else None,
             "ttft_n": int(timed[i]),
             **{name: number(float(values[i])) for name, values in latencies.items()},
-            "n_too_small": bool(total[i] < SMALLEST_SAMPLE["p95"]),
+            "n_too_small": bool(total[i] < smallest),
         }
         for i in range(count)
     ]

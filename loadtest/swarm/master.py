@@ -63,6 +63,7 @@ class MasterRun:
         self.lost: set[int] = set()
         self._t0_ns: int | None = None
         self._stopped_ns: int | None = None
+        self.finishing = False
         self.exit_code: int | None = None
         runfolder.write_manifest(self.folder, self._manifest("running"))
         self.collector = Collector(self.folder, settings.bind)

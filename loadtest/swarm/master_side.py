@@ -10,12 +10,11 @@ from typing import Any
 
 import gevent
 import msgspec
-from gevent.event import Event
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner
 
 from loadtest import runfolder
-from loadtest.clock import mono_ns
+from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
 from loadtest.swarm import options, preflight
 from loadtest.swarm.children import ChildError
@@ -45,8 +44,7 @@ class MasterSide:
         self._worker = worker
         self._run: MasterRun | None = None
         self._exit_code: int | None = None
-        self._ended = Event()
-        self._ended.set()
+        self._finishing = 0  # runs that are being joined or reported
         self._profile, self._trace = self._read_profile()
         if environment.web_ui is None:
             # With a web UI the host comes from the form, so this waits for the start.
@@ -132,7 +130,6 @@ class MasterSide:
             trace_file=parsed.trace or None,
             trace_speed=parsed.speed,
         )
-        self._ended.clear()
         stripes = {client: stripe for stripe, client in enumerate(clients)}
         self._run = MasterRun(plan, profile, targets, settings, stripes)
         logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, profile.name, plan.seed, len(clients))
@@ -232,9 +229,12 @@ class MasterSide:
         # A headless master finishes in `drain_before_quit`, when its workers have ended.
 
     def _finish(self) -> None:
+        """End the run that is on. With a web UI the next one may begin while this one is joined and reported."""
         run = self._run
-        if run is None or self._ended.is_set():
+        if run is None or run.finishing:
             return
+        run.finishing = True
+        self._finishing += 1
         try:
             # Reports still come in: `self._run` stays until the last one is here.
             if run.begun:
@@ -242,17 +242,19 @@ class MasterSide:
             else:
                 run.abort()
         finally:
-            if self._exit_code is None:
-                self._exit_code = run.exit_code
+            if run.exit_code is not None:
+                self._exit_code = self._exit_code or run.exit_code
             if self._run is run:
                 self._run = None
-            self._ended.set()
+            self._finishing -= 1
 
     def on_quitting(self) -> None:
         """Before Locust decides its exit code: whatever still runs is ended, joined and reported."""
         if isinstance(self._runner, LocalRunner):
             self._runner.quit()
-        self._ended.wait(FINISHED_WAIT_S)
+        deadline = Deadline(FINISHED_WAIT_S)
+        while (self._run is not None or self._finishing) and not deadline.over():
+            gevent.sleep(0.1)
         failed = self._runner.errors and self._environment.parsed_options.exit_code_on_error
         if self._exit_code or (self._exit_code == 0 and not failed):
             self._environment.process_exit_code = self._exit_code

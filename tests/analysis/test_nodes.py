@@ -88,6 +88,12 @@ def test_first_turns_against_later_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "small"), [(299, True), (300, False)])
 def test_a_cell_of_300_is_not_too_small(tmp_path: Path, count: int, small: bool) -> None:
+    (row,) = by_turn(joined(tmp_path, [turn(i) for i in range(count)], [NODE_A] * count))
+    assert row["n_too_small"] is small
+
+
+@pytest.mark.parametrize(("count", "small"), [(19, True), (20, False)])
+def test_a_node_with_20_requests_can_be_ranked(tmp_path: Path, count: int, small: bool) -> None:
     (row,) = by_node(joined(tmp_path, [turn(i) for i in range(count)], [NODE_A] * count))
     assert row["n_too_small"] is small
 

@@ -115,3 +115,18 @@ def test_a_run_without_arrivals_is_empty_and_nothing_else() -> None:
         receive_error_ms_p99=None,
     )
     assert [reason.rule for reason in nothing] == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("field", "rule"),
+    [
+        ("send_lag_ms_p99", "send_lag"),
+        ("loop_overshoot_ms_p99", "loop"),
+        ("worker_cpu_share_max", "cpu"),
+        ("clock_bound_ms_max", "clock"),
+    ],
+)
+def test_what_every_run_must_measure_is_a_reason_when_it_is_missing(field: str, rule: str) -> None:
+    (reason,) = reasons(**{field: None})
+    assert (reason.rule, reason.figure) == (rule, None) and "not measured" in reason.text
+    assert [r.rule for r in reasons(**{field: None}, measured_requests=0)] == ["empty"], "nothing was sent"
