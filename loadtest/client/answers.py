@@ -52,13 +52,16 @@ class Answer:
     data_left: bool = False  # an event was begun and never finished
 
 
-class _Delta(msgspec.Struct):
+# Decoded JSON has no cycles, so the garbage collector need not look at it.
+
+
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     miner_address: str | None = None
     miner_address_camel: str | None = msgspec.field(default=None, name="minerAddress")
     address: str | None = None
@@ -67,19 +70,19 @@ class _Named(msgspec.Struct):
         return self.miner_address or self.miner_address_camel or self.address
 
 
-class _Choice(_Named):
+class _Choice(_Named, gc=False):
     text: str | None = None
     delta: _Delta | None = None
     message: _Delta | None = None
     finish_reason: str | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
-class _Payload(_Named):
+class _Payload(_Named, gc=False):
     id: str | int | None = None
     task_id: str | int | None = None
     choices: list[_Choice] | None = None
@@ -205,11 +208,12 @@ def _take(answer: Answer, payload: _Payload, read: int) -> None:
     if payload.usage is not None:
         answer.usage_prompt_tokens = payload.usage.prompt_tokens
         answer.usage_completion_tokens = payload.usage.completion_tokens
-    if not payload.choices:
-        answer.node_hint = answer.node_hint or payload.node()
+    choice = payload.choices[0] if payload.choices else None
+    if answer.node_hint is None and not answer.pieces:
+        # Told with the first text or not at all; asking every chunk would cost a fifth of the reading.
+        answer.node_hint = payload.node() or (choice.node() if choice is not None else None)
+    if choice is None:
         return
-    choice = payload.choices[0]
-    answer.node_hint = answer.node_hint or payload.node() or choice.node()
     said = choice.delta or choice.message or _Delta()
     text = choice.text or said.content or ""
     reasoning = said.reasoning_content or said.reasoning or ""

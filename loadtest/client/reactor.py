@@ -244,9 +244,11 @@ class Reactor:
                         stamp_ns = seconds * 1_000_000_000 + rest - offset_ns
                         # What arrived since the poll is later than `ready_ns`; only then is the clock read.
                         kernel = stamp_ns >= floor_ns - EARLY_NS_MAX and (stamp_ns <= ready_ns or stamp_ns <= mono_ns())
-                        self.counted.stamps_refused += not kernel
+                        if not kernel:
+                            self.counted.stamps_refused += 1
                     if not kernel:
                         stamp_ns = mono_ns()
+                        flight.user_timed.add(len(flight.stamps_ns))
                     bound_ns = stamp_ns - floor_ns
                     if bound_ns < 0:
                         # Within the errors of the two clocks; an answer never precedes its request.
@@ -255,7 +257,9 @@ class Reactor:
                     flight.received += len(data)
                     framing = flight.framing
                     flight.feed(data)
-                    flight.reads.append((stamp_ns, bound_ns, len(framing.body), kernel))
+                    flight.stamps_ns.append(stamp_ns)
+                    flight.bounds_ns.append(bound_ns)
+                    flight.body_ends.append(len(framing.body))
                     if framing.complete:
                         self._finish(flight, End.COMPLETE)
                     elif flight.received > flight.bytes_max:
@@ -312,8 +316,10 @@ class Reactor:
             return
         # The read that brought the offending bytes was not noted; it gets user time.
         now_ns, framing = mono_ns(), flight.framing
-        floor_ns = max(flight.sent_ns, self._drained_ns)
-        flight.reads.append((now_ns, max(0, now_ns - floor_ns), len(framing.body), False))
+        flight.user_timed.add(len(flight.stamps_ns))
+        flight.stamps_ns.append(now_ns)
+        flight.bounds_ns.append(max(0, now_ns - max(flight.sent_ns, self._drained_ns)))
+        flight.body_ends.append(len(framing.body))
         if framing.complete:
             framing.keep_alive = False  # bytes after the end of the answer
             self._finish(flight, End.COMPLETE)
@@ -348,10 +354,10 @@ class Reactor:
             return
         connection, framing = flight.connection, flight.framing
         if done_ns is None:
-            done_ns = flight.reads[-1][0] if end is End.COMPLETE else mono_ns()
+            done_ns = flight.stamps_ns[-1] if end is End.COMPLETE else mono_ns()
         flight.settle(end, text, done_ns)
-        self.counted.reads += len(flight.reads)
-        self.counted.reads_kernel += sum(read[3] for read in flight.reads)
+        self.counted.reads += len(flight.stamps_ns)
+        self.counted.reads_kernel += len(flight.stamps_ns) - len(flight.user_timed)
         self._flights.discard(flight)
         flight.connection = None
         if connection is not None:
