@@ -1,0 +1,64 @@
+"""The page of a real run in a real browser: it loads nothing, complains of nothing, and fits a phone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.run import new_run_folder
+from loadtest.jobs.swarm import run_swarm
+
+pytestmark = pytest.mark.long
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("browser")
+    simulator, url = start_simulator(folder / "port", folder / "truth")
+    try:
+        made = new_run_folder(folder / "runs")
+        assert run_swarm("smoke", url, 1, folder / "runs", made.name, []) in (0, 4)
+    finally:
+        stop_simulator(simulator)
+    yield made
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
+def test_the_page(run: Path, width: int, scheme: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    browser_path = shutil.which("chromium")
+    assert browser_path, "make test-long installs chromium"
+    said: list[str] = []
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        try:
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto((run / "report.html").as_uri())
+            summary = json.loads((run / "summary.json").read_text())
+            text = page.inner_text("body")
+            assert summary["fit"]["verdict"].upper() in text
+            assert f"{summary['account']['planned']:,} planned" in text
+            assert page.locator("svg").count() >= 4
+            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert overflow <= 0, "the page scrolls sideways"
+            page.screenshot(path=run / f"page-{width}-{scheme}.png", full_page=True)
+        finally:
+            browser.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_these_tests_run_without_locust_in_the_process() -> None:
+    assert "locust" not in sys.modules
