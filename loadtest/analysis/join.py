@@ -125,14 +125,15 @@ def _as_of(left: pd.DataFrame, rates: pd.DataFrame, tolerance_s: float) -> pd.Da
     asked = pd.DataFrame({"row": left.index, "code": left_code, "before_ns": left["before_ns"]})
     asked = asked[left["node"].notna() & left["before_ns"].notna()].astype({"before_ns": np.int64})
     asked = asked.sort_values("before_ns", kind="stable")
-    rates = rates.assign(code=rate_code, observed=rates["observed_wall_ns"])
-    rates = rates.sort_values("observed_wall_ns", kind="stable")
+    rates = rates.assign(code=rate_code).sort_values("observed_wall_ns", kind="stable")
     # merge_asof does not check the order within a group in every version; unsorted input gives wrong rows in silence.
     if not (asked["before_ns"].is_monotonic_increasing and rates["observed_wall_ns"].is_monotonic_increasing):
         raise AssertionError("as-of join needs sorted times")
     hit = pd.merge_asof(
         asked,
-        rates[["code", "observed_wall_ns", "observed", "value"]],
+        # Its place, not its time: where a row finds nothing pandas turns the column into floats, and an instant of
+        # Unix nanoseconds loses its last digits in one.
+        rates[["code", "observed_wall_ns"]].assign(place=np.arange(len(rates))),
         left_on="before_ns",
         right_on="observed_wall_ns",
         by="code",
@@ -141,10 +142,12 @@ def _as_of(left: pd.DataFrame, rates: pd.DataFrame, tolerance_s: float) -> pd.Da
     ).set_index("row")
     if len(hit) != len(asked):
         raise AssertionError("the as-of join must keep rows one to one")
-    hit = hit.reindex(left.index)
-    observed = hit["observed"].astype("Int64")
+    place = hit["place"].reindex(left.index).astype("Int64")
+    found = rates.astype({"observed_wall_ns": "Int64"}).reset_index(drop=True)
+    found = found.reindex(place.fillna(-1).to_numpy(dtype=np.int64)).set_axis(left.index)
+    observed = found["observed_wall_ns"]
     age_s = (left["sent_wall_ns"] - observed).to_numpy(dtype=np.float64, na_value=np.nan) / 1e9
-    return _with_reason(left, hit["value"].to_numpy(dtype=np.float64, na_value=np.nan), observed, age_s, tolerance_s)
+    return _with_reason(left, found["value"].to_numpy(dtype=np.float64), observed, age_s, tolerance_s)
 
 
 def _with_reason(

@@ -38,6 +38,18 @@ def test_the_last_snapshot_before_the_request(tmp_path: Path) -> None:
     assert pd.isna(row["reputation_reason"])
 
 
+def test_instants_keep_their_last_digit_beside_rows_without_one(tmp_path: Path) -> None:
+    """A null in an integer column makes it a float in pandas, and Unix nanoseconds do not fit into one."""
+    odd = wall(19) + 7
+    rows = [turn(1, 20), turn(2, 20)]  # the second is served by a node nobody has seen
+    tasks = [task("1", [NODE_A], ["text1"]), task("2", [NODE_B], ["text2"])]
+    run = write_run(tmp_path, rows, tasks, [board(NODE_A, 0, 19, observed_wall_ns=odd)])
+    join_run(run)
+    observed = read_joined(run / JOINED_REQUESTS)["snapshot_observed_wall_ns"]
+    assert observed.notna().tolist() == [True, False]
+    assert observed.iloc[0] == odd and odd != int(float(odd))
+
+
 def test_equal_times_are_excluded(tmp_path: Path) -> None:
     edge = wall(SENT_S) - BOUND_NS
     snapshots = [board(NODE_A, 15, 15)]
