@@ -110,7 +110,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     node_hint: str | None = None  # a node named by a header or body field of the answer
 
     # Instants, monotonic ns of the worker.
-    connected_ns: int | None = None  # only when this request opened the connection
+    connecting_ns: int | None = None  # this and the next two only when this request opened the connection
+    connected_ns: int | None = None
+    secured_ns: int | None = None  # the TLS handshake was done
     sent_ns: int | None = None  # just before the first write
     sent_last_ns: int | None = None  # just after the last write
     headers_ns: int | None = None
@@ -131,6 +133,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     # How far to believe it.
     connection_new: bool = False
+    retried: bool = False  # a pooled connection turned out closed, so the request went out a second time
     reads: int = 0
     reads_kernel: int = 0  # reads that carried a kernel receive timestamp
     chunks_coalesced: int = 0  # content chunks that share their read with an earlier one

@@ -67,7 +67,9 @@ class Exchange:
     connection_new: bool = False
     retried: bool = False  # a pooled connection turned out closed, so the request went out a second time
     started_ns: int = 0  # when `Reactor.run` was called
-    connected_ns: int | None = None  # only when this exchange opened the connection
+    connecting_ns: int | None = None  # this and the next two only when this exchange opened the connection
+    connected_ns: int | None = None
+    secured_ns: int | None = None  # the TLS handshake was done
     sent_ns: int | None = None  # just before the first write
     sent_last_ns: int | None = None  # just after the last write
     headers_ns: int | None = None  # the read that completed the headers

@@ -147,6 +147,7 @@ class Reactor:
     def _open(self, flight: Flight, error: OSError | None = None) -> None:
         """Begin to connect to the next address that does not fail at once."""
         endpoint = flight.exchange.endpoint
+        flight.exchange.connecting_ns = mono_ns()
         while flight.addresses:
             try:
                 connection = self._connections.open(endpoint, flight.addresses.pop(0))

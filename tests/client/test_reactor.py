@@ -50,7 +50,9 @@ def test_a_plain_answer_and_its_instants(reactor: Reactor) -> None:
     assert exchange.connection_new
     assert exchange.sent_ns is not None and exchange.sent_last_ns is not None and exchange.headers_ns is not None
     assert exchange.connected_ns is not None and exchange.done_ns == exchange.reads[-1].stamp_ns
-    assert exchange.started_ns <= exchange.connected_ns <= exchange.sent_ns <= exchange.sent_last_ns
+    assert exchange.connecting_ns is not None and exchange.secured_ns is None
+    assert exchange.started_ns <= exchange.connecting_ns <= exchange.connected_ns
+    assert exchange.connected_ns <= exchange.sent_ns <= exchange.sent_last_ns
     assert exchange.sent_ns <= exchange.headers_ns <= exchange.done_ns
     assert exchange.bytes_received == len(plain(b"hello", b"X-Node: n1\r\n"))
 
