@@ -7,8 +7,9 @@ process stalls, the kernel merges what waited and keeps the last stamp, so the t
 lies in (that instant, stamp].
 
 Greenlets are woken through one Waiter per request, after the pass and for about a millisecond: each decodes its
-answer, and gevent itself would run fifty of them, 40 ms, before it looks at the sockets again. A greenlet that was
-killed has left its Waiter, so nothing can switch into it; its socket is closed and its descriptor may be reused at once.
+answer, and gevent itself would run fifty of them, 40 ms, before it looks at the sockets again. A greenlet that
+was killed has left its Waiter, so nothing can switch into it; its socket is closed and its descriptor may be
+reused at once.
 """
 
 from __future__ import annotations
