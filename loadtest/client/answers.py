@@ -16,6 +16,7 @@ from loadtest.client.exchange import End, Exchange
 from loadtest.client.sse import Decoder
 
 NODE_HEADERS = (b"x-node", b"x-node-address", b"x-miner", b"x-miner-address")
+_new = tuple.__new__
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
@@ -96,11 +97,12 @@ _decode = msgspec.json.Decoder(_Payload).decode
 def read_answer(exchange: Exchange, *, stream: bool) -> Answer:
     """The answer in an exchange, whatever its end; an empty one for a status but 2xx. Never raises for what came."""
     answer = Answer()
-    answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(exchange.header(name)))), None)
+    told = dict(reversed(exchange.headers))  # the first of a name counts
+    answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(told.get(name)))), None)
     if exchange.status is None or not 200 <= exchange.status < 300:
         return answer
     start = exchange.body.lstrip()[:1]
-    events_announced = b"event-stream" in (exchange.header(b"content-type") or b"").lower()
+    events_announced = b"event-stream" in told.get(b"content-type", b"").lower()
     if start == b"{" or not (events_announced or stream):
         _read_document(answer, exchange)
         if stream and not answer.problem:
@@ -151,15 +153,16 @@ def _read_stream(answer: Answer, exchange: Exchange) -> None:
     ends = [each.body_end for each in exchange.reads]
     payloads: list[tuple[int, _Payload]] = []
     for event in decoder.feed(exchange.body):
-        while ends[read] < event.end_offset:
+        end_offset = event.end_offset
+        while ends[read] < end_offset:
             read += 1
         if answer.first_event_read is None:
             answer.first_event_read = read
-        if event.data.strip() == b"[DONE]":
-            answer.stream_end, answer.end_read = "done_marker", read
-            break
         payload = _payload(event.data)
         if payload is None:
+            if event.data.strip() == b"[DONE]":
+                answer.stream_end, answer.end_read = "done_marker", read
+                break
             if event.event == "error":
                 answer.error = event.data.decode("utf-8", "replace") or "error event"
             else:
@@ -181,6 +184,8 @@ def _read_stream(answer: Answer, exchange: Exchange) -> None:
 def _of_one_miner(answer: Answer, payloads: list[tuple[int, _Payload]]) -> list[tuple[int, _Payload]]:
     """Streams of several miners may be interleaved in one response: follow the first and count the rest."""
     keys = [payload.id if payload.task_id is None else payload.task_id for _, payload in payloads]
+    if len(set(keys)) < 2:
+        return payloads
     named = [key for key in keys if key is not None]
     several = len(set(named)) > 1
     if several and all(payload.task_id is None for _, payload in payloads) and len(set(named)) == len(named):
@@ -218,7 +223,8 @@ def _take(answer: Answer, payload: _Payload, read: int) -> None:
     text = choice.text or said.content or ""
     reasoning = said.reasoning_content or said.reasoning or ""
     if text or reasoning:
-        answer.pieces.append(Piece(text, reasoning, bool(text), read))
+        # Piece(...) would cost twice as much, and there is one for each chunk.
+        answer.pieces.append(_new(Piece, (text, reasoning, bool(text), read)))
     if choice.finish_reason and answer.finish_reason is None:
         answer.finish_reason = choice.finish_reason
         if answer.end_read is None:

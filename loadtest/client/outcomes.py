@@ -57,7 +57,7 @@ def finish(
     we could have seen. `counted_tokens` is over the visible and the reasoning text.
     """
     verdict = classify(exchange, answer)
-    said = "".join(piece.reasoning + piece.text for piece in answer.pieces)
+    said = "".join([piece.reasoning + piece.text for piece in answer.pieces])
     done_ns = exchange.done_ns
     if verdict.kind == "open_after_end" and answer.end_read is not None:
         # The answer was complete and the peer kept the connection: our deadline is no part of the latency.
@@ -66,7 +66,7 @@ def finish(
         started,
         outcome=str(verdict.outcome),
         error_kind=verdict.kind,
-        error_text=normalise(verdict.text, _secrets(exchange)),
+        error_text=normalise(verdict.text, _secrets(exchange)) if verdict.text else "",
         http_status=exchange.status,
         finish_reason=answer.finish_reason,
         stream_end=answer.stream_end,
@@ -88,7 +88,7 @@ def finish(
         connection_new=exchange.connection_new,
         retried=exchange.retried,
         reads=len(exchange.reads),
-        reads_kernel=sum(read.kernel for read in exchange.reads),
+        reads_kernel=sum([read.kernel for read in exchange.reads]),
         **(_chunks(exchange, answer) if call.stream and answer.streamed else {}),
     )
 
