@@ -1,4 +1,4 @@
-"""The same checks as the suite's, driven by coverage: `python tests/client/fuzz_client.py sse|framing|answer [-runs=N]`.
+"""The suite's checks, driven by coverage: `python tests/client/fuzz_client.py sse|framing|answer [-runs=N]`.
 
 Needs atheris, which is no dependency: install it by name where it is wanted. The documented streams are the seeds.
 Further arguments go to libFuzzer; a crash is written to ./crash-*, and `... sse crash-...` runs it again.

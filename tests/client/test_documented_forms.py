@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -52,7 +53,7 @@ def heard(packets: tuple[bytes, ...], cuts: list[int]) -> RequestRecord:
     wire = HEAD + b"".join(map(chunk, packets)) + LAST
     edges = sorted({0, len(wire), *(cut % len(wire) for cut in cuts)})
     framing, ends = ResponseFraming(), []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         framing.feed(wire[start:end])
         ends.append(len(framing.body))
     assert framing.complete and framing.status == 200
