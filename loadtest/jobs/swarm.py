@@ -21,7 +21,7 @@ def locustfile() -> Path:
 
 def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str, options: Sequence[str]) -> int:
     """Run a headless swarm to its end and return the master's exit code. Its log lines go to standard error."""
-    port = _free_port()
+    port = free_port()
     locust = [sys.executable, "-m", "locust", "-f", str(locustfile())]
     command = [*locust, "--headless", "--master", "--master-bind-port", str(port), "--only-summary"]
     command += ["--expect-workers", str(workers), "--expect-workers-max-wait", str(WORKERS_CONNECT_S)]
@@ -53,7 +53,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(timeout=WORKER_END_S)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -105,15 +105,24 @@ def test_broken_run_folders(network: Network, locust: Callable[..., Ended], tmp_
     rows = result.rows().num_rows
     assert rows > 0
 
-    # Without any snapshot the join works, and says why reputation is missing.
+    # Nobody asked for snapshots: the join works, and says why reputation is missing.
     joined = loadtest("join", str(result.run), runs_dir=result.runs_dir)
     assert joined.code == 0
+    assert "no snapshots" in one_line(joined)
     assert result.summary()["join"]["with_snapshot"] == 0
     assert sum(result.summary()["join"]["without"].values()) == rows
 
+    # Somebody did, and there are none: it is joined all the same, but it is not what was asked for.
+    runfolder.update_manifest(result.run, observed=True)
+    (result.run / "joined" / "requests.parquet").unlink()
+    joined = loadtest("join", str(result.run), runs_dir=result.runs_dir)
+    assert joined.code == 1
+    assert "no snapshots" in one_line(joined)
+    assert (result.run / "joined" / "requests.parquet").exists()
+
     half = tmp_path / "half"
     shutil.copytree(result.run, half)
-    runfolder.update_manifest(half, state="running")
+    runfolder.update_manifest(half, state="running", observed=False)
     refused = loadtest("join", str(half))
     assert refused.code == 1
     assert "half" in one_line(refused) and "--partial" in one_line(refused)

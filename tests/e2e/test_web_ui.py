@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Ended, Network, assert_complete
+from conftest import Ended, Network, assert_complete, locust_command
 
 from loadtest import runfolder
 from loadtest.clock import Deadline
-from loadtest.jobs.swarm import locustfile
+from loadtest.jobs.swarm import free_port
 
 pytestmark = pytest.mark.long
 WAIT_S = 60
@@ -37,11 +35,9 @@ def states(runs_dir: Path) -> list[str]:
 
 def test_start_stop_and_start_again(network: Network, tmp_path: Path) -> None:
     runs_dir = tmp_path / "runs"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--profile", "smoke", "--processes", "2"]
-    command += ["--host", network.url, "--runs-dir", str(runs_dir), "--web-port", str(port)]
+    port = free_port()
+    command = locust_command(runs_dir, "--profile", "smoke", "--processes", "2", "--host", network.url)
+    command += ["--web-port", str(port)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     page = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
     form = {"user_count": "20", "spawn_rate": "20"}
