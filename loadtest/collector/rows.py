@@ -6,6 +6,7 @@ and a gap is noticed at once. At the end the plan is walked and every planned tu
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,12 +14,16 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from loadtest import runfolder, spool
+from loadtest.quantiles import LogHistogram, bucket
 from loadtest.records import Outcome, RequestRecord
 from loadtest.traffic.plan import PlannedArrival
 
 PART_ROWS_MAX = 20_000
 BODIES_PER_OUTCOME_MAX = 200
 FRAME_BYTES_MAX = 1 << 20
+CHUNK_LISTS_ROWS_MAX = 200_000  # about 1 GB of lists at 100 chunks a row; beyond it they are kept for a sample
+CHUNK_LISTS_SAMPLE = 100  # one row in so many, drawn by its client_reference
+SLOW_QUANTILE = 0.99
 
 
 class RowStore:
@@ -31,6 +36,8 @@ class RowStore:
         self._open: dict[tuple[int, int], RequestRecord] = {}
         self._received: dict[str, int] = {}
         self._bodies: Counter[str] = Counter()
+        self._e2e_ns = LogHistogram()
+        self._slow_bucket = 0
         self.outcomes: Counter[str] = Counter()
         self.rows_by_arrival: Counter[int] = Counter()
 
@@ -73,11 +80,25 @@ class RowStore:
                 self._store_body(worker, seq, outcome, body)
 
     def _store(self, record: RequestRecord) -> None:
+        if record.sent_ns is not None and record.done_ns is not None:
+            self._e2e_ns.add(record.done_ns - record.sent_ns)
+        if self.outcomes.total() >= CHUNK_LISTS_ROWS_MAX and not self._keeps_chunks(record):
+            record = replace(record, chunk_ns=(), chunk_bound_ns=(), chunk_bytes=())
         self._ready.append(record)
         self.outcomes[record.outcome] += 1
         self.rows_by_arrival[record.arrival] += 1
         if len(self._ready) >= PART_ROWS_MAX:
             self.flush()
+
+    def _keeps_chunks(self, record: RequestRecord) -> bool:
+        """In a long run chunk lists stay for failed and slow requests and for a sample that the seed decides.
+
+        Nothing in a report needs them: the gaps of every row are in its histogram.
+        """
+        if record.outcome != Outcome.OK or record.sent_ns is None or record.done_ns is None:
+            return True
+        slow = bucket(record.done_ns - record.sent_ns) > self._slow_bucket
+        return slow or zlib.crc32(record.client_reference.encode()) % CHUNK_LISTS_SAMPLE == 0
 
     def _store_body(self, worker: int, seq: int, outcome: str, body: bytes) -> None:
         if self._bodies[outcome] >= BODIES_PER_OUTCOME_MAX or outcome not in set(Outcome):
@@ -94,6 +115,7 @@ class RowStore:
             runfolder.write_part(path, self._ready, RequestRecord)
             self._parts += 1
             self._ready = []
+            self._slow_bucket = bucket(int(self._e2e_ns.quantile(SLOW_QUANTILE) or 0))
 
     def close_open(self) -> int:
         """Turns that were started and never heard of again are stored as `lost`; return how many."""

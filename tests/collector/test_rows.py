@@ -108,3 +108,38 @@ def test_bodies_are_bounded_and_named_by_their_row(tmp_path: Path) -> None:
     assert len(kept) == BODIES_PER_OUTCOME_MAX
     assert (tmp_path / "bodies" / "server_error" / "worker-3-seq-0.bin").read_bytes() == b"<html>"
     assert [path.name for path in (tmp_path / "bodies").iterdir()] == ["server_error"], "an outcome is one of the set"
+
+
+def test_in_a_long_run_chunk_lists_stay_for_failed_slow_and_sampled_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.collector.rows.CHUNK_LISTS_ROWS_MAX", 10)
+    store = RowStore(tmp_path)
+    e2e_ns = {8: 5_000_000_000}  # slow
+    rows = [
+        replace(
+            record(seq),
+            client_reference=f"r.{seq}.0",
+            sent_ns=1,
+            done_ns=1 + e2e_ns.get(seq - 1000, 1_000_000),
+            chunk_ns=(1, 2),
+            chunk_bound_ns=(0, 0),
+            chunk_bytes=(3, 4),
+            content_chunks=2,
+            outcome="truncated" if seq == 1500 else "ok",
+        )
+        for seq in [*range(10), *range(1000, 2000)]
+    ]
+    start = 0
+    for row in rows:
+        start = store.take(NAME, start, spool.pack(spool.Finished(row)))
+        if row.seq == 9:
+            store.flush()
+    store.flush()
+    stored = {row["seq"]: row for row in runfolder.read_table(tmp_path, "requests").to_pylist()}
+    kept = {seq for seq, row in stored.items() if row["chunk_ns"]}
+    assert set(range(10)) <= kept, "the first rows keep theirs"
+    assert {1008, 1500} <= kept, "the slow one and the failed one"
+    assert 0 < len(kept - set(range(10)) - {1008, 1500}) < 50, "a sample of about one in a hundred"
+    assert all(row["content_chunks"] == 2 for row in stored.values())
+    assert all(len(row["chunk_ns"]) == len(row["chunk_bytes"]) == len(row["chunk_bound_ns"]) for row in stored.values())
