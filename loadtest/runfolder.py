@@ -201,7 +201,7 @@ def require_finished(run: Path) -> dict[str, Any]:
     manifest = read_manifest(run)
     if manifest.get("state") not in ("recorded", "joined", "reported"):
         raise RunFolderError(
-            f"{run}: the run did not end (state {manifest.get('state')!r}); rows so far are in requests/, "
+            f"{run}: the run did not end (state {manifest.get('state')!r}); rows so far are in requests/ and spool/, "
             f"`loadtest join --partial` uses them"
         )
     return manifest

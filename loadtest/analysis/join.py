@@ -186,7 +186,7 @@ def _require_complete(run: Path) -> dict[str, Any]:
     if left:
         raise RunFolderError(
             f"{run}: {len(left)} spool files hold rows the collector did not take; "
-            f"`loadtest join --partial` joins without them"
+            f"`loadtest join --partial` stores and uses them"
         )
     return manifest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -26,11 +26,25 @@ CHUNK_LISTS_SAMPLE = 100  # one row in so many, drawn by its client_reference
 SLOW_QUANTILE = 0.99
 
 
+def recover(run: Path) -> int:
+    """Store what the spools of a run that did not end still hold and no part has; return how many rows that is.
+
+    A spool keeps all rows of its worker until the end, so most of them are in the parts already.
+    """
+    keys = runfolder.read_table(run, "requests", ["worker", "seq"])
+    store = RowStore(run, set(zip(keys["worker"].to_pylist(), keys["seq"].to_pylist(), strict=True)))
+    store.take_leftovers(run / "spool")
+    store.close_open()
+    store.flush()
+    return store.outcomes.total()
+
+
 class RowStore:
     """Rows of one run on their way into `requests/*.parquet`."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, stored_before: Set[tuple[int, int]] = frozenset()) -> None:
         self._run = run
+        self._stored_before = stored_before  # (worker, seq) of rows that an earlier collector has stored
         self._parts = len(runfolder.part_paths(run, "requests"))
         self._ready: list[RequestRecord] = []
         self._open: dict[tuple[int, int], RequestRecord] = {}
@@ -66,6 +80,8 @@ class RowStore:
             while data := spool.read_from(path, self._received.get(path.name, 0), FRAME_BYTES_MAX):
                 self.take(path.name, self._received.get(path.name, 0), data)
                 taken += len(data)
+            # Not before its rows are on disk elsewhere.
+            self.flush()
             path.unlink(missing_ok=True)
         return taken
 
@@ -80,6 +96,8 @@ class RowStore:
                 self._store_body(worker, seq, outcome, body)
 
     def _store(self, record: RequestRecord) -> None:
+        if (record.worker, record.seq) in self._stored_before:
+            return
         if record.sent_ns is not None and record.done_ns is not None:
             self._e2e_ns.add(record.done_ns - record.sent_ns)
         if self.outcomes.total() >= CHUNK_LISTS_ROWS_MAX and not self._keeps_chunks(record):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from test_spool import record
 
 from loadtest import runfolder, spool
-from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore
+from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore, recover
 from loadtest.traffic.plan import PlannedArrival
 
 NAME = "worker-0-7.spool"
@@ -95,6 +95,21 @@ def test_every_planned_turn_gets_a_row(tmp_path: Path) -> None:
         (2, 1): "not_reached",
     }
     assert len({(row["worker"], row["seq"]) for row in rows}) == total
+
+
+def test_rows_of_a_collector_that_died_are_recovered_once(tmp_path: Path) -> None:
+    first = RowStore(tmp_path)
+    stored, unstored = finished(0), finished(1, 1)
+    first.take(NAME, 0, stored)
+    first.flush()
+    first.take(NAME, len(stored), unstored)  # and it dies before it writes this one
+    open_row = spool.pack(spool.Started(replace(record(2), outcome="lost")))
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / NAME).write_bytes(stored + unstored + open_row)
+    assert recover(tmp_path) == 2
+    rows = runfolder.read_table(tmp_path, "requests").to_pylist()
+    assert sorted((row["seq"], row["outcome"]) for row in rows) == [(0, "ok"), (1, "ok"), (2, "lost")]
+    assert recover(tmp_path) == 0 and not list((tmp_path / "spool").iterdir())
 
 
 def test_bodies_are_bounded_and_named_by_their_row(tmp_path: Path) -> None:
