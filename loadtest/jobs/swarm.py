@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from loadtest.processes import end
 
 WORKERS_CONNECT_S = 60
 WORKER_END_S = 15
@@ -37,20 +40,11 @@ def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str
             started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
         return master.wait()
     finally:
+        # Workers end by themselves soon after their master.
         for process in [master, *started]:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=WORKER_END_S if process.poll() is None else 0)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        try:
-            process.wait(timeout=WORKER_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=WORKER_END_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=WORKER_END_S)
+            end(process, WORKER_END_S)
 
 
 def free_port() -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import made_row
 from msgspec.structs import replace
-from test_spool import record
 
 from loadtest import runfolder, spool
 from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore, recover
@@ -19,12 +19,12 @@ NAME = "worker-0-7.spool"
 
 
 def finished(seq: int, arrival: int = 0, turn: int = 0) -> bytes:
-    return spool.pack(spool.Finished(replace(record(seq), arrival=arrival, turn=turn)))
+    return spool.pack(spool.Finished(replace(made_row(seq), arrival=arrival, turn=turn)))
 
 
 def test_a_started_row_is_replaced_by_its_finished_one(tmp_path: Path) -> None:
     store = RowStore(tmp_path)
-    lost = replace(record(0), outcome="lost")
+    lost = replace(made_row(0), outcome="lost")
     frame = spool.pack(spool.Started(lost)) + finished(0) + spool.pack(spool.Started(replace(lost, seq=1)))
     assert store.take(NAME, 0, frame) == len(frame)
     assert store.close_open() == 1
@@ -79,7 +79,7 @@ def test_every_planned_turn_gets_a_row(tmp_path: Path) -> None:
     # Arrival 0 is complete, arrival 1 has one of three turns, arrival 2 has none.
     store.take(NAME, 0, finished(0, 0, 0) + finished(1, 0, 1) + finished(2, 1, 0))
     planned = [PlannedArrival(0, 0, 0, 2), PlannedArrival(1, 10, 0, 3), PlannedArrival(2, 20, 0, 2)]
-    total, filled = store.fill_missing(planned, lambda one: replace(record(9), arrival=one.arrival))
+    total, filled = store.fill_missing(planned, lambda one: replace(made_row(9), arrival=one.arrival))
     assert (total, filled) == (7, 4)
     store.flush()
     rows = runfolder.read_table(tmp_path, "requests").to_pylist()
@@ -103,7 +103,7 @@ def test_rows_of_a_collector_that_died_are_recovered_once(tmp_path: Path) -> Non
     first.take(NAME, 0, stored)
     first.flush()
     first.take(NAME, len(stored), unstored)  # and it dies before it writes this one
-    open_row = spool.pack(spool.Started(replace(record(2), outcome="lost")))
+    open_row = spool.pack(spool.Started(replace(made_row(2), outcome="lost")))
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / NAME).write_bytes(stored + unstored + open_row)
     assert recover(tmp_path) == 2
@@ -133,7 +133,7 @@ def test_in_a_long_run_chunk_lists_stay_for_failed_slow_and_sampled_rows(
     e2e_ns = {8: 5_000_000_000}  # slow
     rows = [
         replace(
-            record(seq),
+            made_row(seq),
             client_reference=f"r.{seq}.0",
             sent_ns=1,
             done_ns=1 + e2e_ns.get(seq - 1000, 1_000_000),

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 
 from loadtest import runfolder
-from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import free_port, locustfile
+from loadtest.processes import end
 
 API_KEY = "e2e-key-4f9a1c"
 RUN_DEADLINE_S = 150
@@ -42,7 +43,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
         nonlocal stopped
         if not stopped:
             stopped = True
-            stop_simulator(process)
+            end(process, SIMULATOR_END_S)
 
     yield Network(url, truth, stop)
     stop()

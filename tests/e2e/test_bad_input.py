@@ -11,7 +11,8 @@ import pytest
 from conftest import API_KEY, Ended, Network, ended
 
 from loadtest import runfolder
-from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
+from loadtest.processes import end
 from loadtest.traffic.profile import load_profile
 
 NOBODY = "http://127.0.0.1:9"  # the discard port
@@ -94,7 +95,7 @@ def test_a_wrong_key_is_said_and_never_shown(
         rows = accepted.rows().to_pylist()
         assert API_KEY not in str(rows)
     finally:
-        stop_simulator(simulator)
+        end(simulator, SIMULATOR_END_S)
 
 
 def test_broken_run_folders(network: Network, locust: Callable[..., Ended], tmp_path: Path) -> None:
