@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from statistics import median
 
+from loadtest.client.exchange import Read
 from loadtest.jobs.verdicts import Heard, Level, Row, first_text_ms, took_ms
 
 PIECES_MIN = 4  # fewer say nothing about how they are sent
@@ -35,23 +36,23 @@ def streaming(heard: Heard) -> Row:
         return Row("stream", Level.CANNOT_TELL, f"{seen}: too fast to tell a buffer from a server in a hurry")
     if max(read.bound_ns for read in reads) / 1e6 > STALLED_SHARE * total_ms:
         return Row("stream", Level.CANNOT_TELL, f"{seen}, but this machine stalled; try again when it is idle")
-    return _lumped(heard, seen + first, [read.stamp_ns for read in reads], total_ms)
+    return _lumped(heard, seen + first, reads, total_ms)
 
 
-def _lumped(heard: Heard, seen: str, stamps_ns: list[int], total_ms: float) -> Row:
+def _lumped(heard: Heard, seen: str, reads: list[Read], total_ms: float) -> Row:
     exchange = heard.exchange
-    if (stamps_ns[-1] - stamps_ns[0]) / 1e6 <= WHOLE_SHARE * total_ms:
+    if (reads[-1].stamp_ns - reads[0].stamp_ns) / 1e6 <= WHOLE_SHARE * total_ms:
         headers_ms = ((exchange.headers_ns or 0) - (exchange.sent_ns or 0)) / 1e6
         late = headers_ms >= HEADERS_SHARE * total_ms
         who = (
-            "buffered: headers and text came together at the end, so a proxy holds the answer back (proxy_buffering?)"
+            "buffered: headers and text came together at the end, so a proxy holds the answer back"
             if late
             else f"buffered: headers after {headers_ms:.0f} ms, all text at the end; a proxy or the server gathers it"
         )
         return Row("stream", Level.FAIL, f"{who}; {seen}", "TTFT is that of the whole answer, ITL and TPOT are void")
-    gap_ms = median(b - a for a, b in pairwise(stamps_ns)) / 1e6
+    gap_ms = median(b.stamp_ns - a.stamp_ns for a, b in pairwise(reads)) / 1e6
     if gap_ms < GAP_MS_MIN:
         return Row("stream", Level.PASS, seen)
-    block = len(exchange.body) // len(stamps_ns)
+    block = max(b.body_end - a.body_end for a, b in pairwise(reads))
     who = f"buffered: blocks of about {block} bytes, one every {gap_ms:.0f} ms; a proxy fills its buffers first"
     return Row("stream", Level.FAIL, f"{who}; {seen}", "TTFT is late by up to a block, ITL and TPOT are void")

@@ -52,7 +52,7 @@ def test_a_good_router_passes_everything(monkeypatch: pytest.MonkeyPatch) -> Non
         (Habits(headers_first=False, block=1000), "stream", Level.FAIL, "a proxy holds the answer back"),
         (Habits(block=1000), "stream", Level.FAIL, "all text at the end"),
         (Habits(block=10, gap_s=0.005), "stream", Level.FAIL, "blocks of about"),
-        (Habits(gap_s=0.03), "stream", Level.PASS, "40 reads"),
+        (Habits(gap_s=0.03), "stream", Level.PASS, "40 pieces of text in "),
         (Habits(pieces=2), "stream", Level.WARN, "nearly whole"),
         (Habits(plain_json=True), "stream", Level.FAIL, "JSON in one piece"),
         (Habits(plain_json=True), "end marker", Level.CANNOT_TELL, "no stream"),
