@@ -118,7 +118,7 @@ def nginx(folder: Path, upstream: str, *, completions: str = "") -> Iterator[Pro
     process = subprocess.Popen(accepted_command(folder, text), stdin=subprocess.DEVNULL)
     try:
         deadline = Deadline(READY_S)
-        while not _listens(port):
+        while not listens(port):
             assert process.poll() is None and not deadline.over(), (folder / "error.log").read_text()
             time.sleep(0.02)
         yield Proxy(f"http://127.0.0.1:{port}", folder, process)
@@ -136,6 +136,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
