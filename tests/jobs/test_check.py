@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from fake_router import Habits, fake_router
 
+from loadtest.cli import main
 from loadtest.jobs.check import Checked, check, check_target, exit_code
+from loadtest.jobs.demo import start_simulator, stop_simulator
 from loadtest.jobs.probe import REQUESTS_MAX
 from loadtest.jobs.verdicts import Level, Row
 from loadtest.records import Target
@@ -157,6 +159,21 @@ def test_usage_is_one_line(host: str, profile: str, told: str, capsys: pytest.Ca
     (line,) = captured.err.splitlines()
     assert line.startswith("loadtest: ") and told in line
     assert not captured.out
+
+
+def test_the_command_against_the_simulator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulator, url = start_simulator(tmp_path / "port", tmp_path / "truth", ["--speed", "4"])
+    try:
+        assert main(["check", "--host", url, "--json"]) == 0
+    finally:
+        stop_simulator(simulator)
+    told = json.loads(capsys.readouterr().out)
+    assert [target["target"] for target in told["targets"]] == ["cortensor-stream", "cortensor-whole", "openai-chat"]
+    levels = [{row["check"]: row["level"] for row in target["checks"]} for target in told["targets"]]
+    assert [each["stream"] for each in levels] == ["pass", "cannot tell", "pass"]
+    assert [each["usage"] for each in levels] == ["warn", "pass", "pass"], "its router's streams tell no usage"
+    assert all(each["wrong key"] == "warn" for each in levels), "it asks for no key"
+    assert all(target["requests"] <= REQUESTS_MAX for target in told["targets"])
 
 
 def test_it_works_without_locust_and_tables() -> None:

@@ -63,7 +63,7 @@ def stream(pieces: int, per_read: int, gap_ms: float, first_ms: float, bound_ms:
         (stream(100, 10, gap_ms=1, first_ms=20), Level.PASS, "10 reads"),  # 10,000 pieces a second
         (stream(100, 100, gap_ms=0, first_ms=5_000), Level.FAIL, "a proxy holds the answer back"),
         (stream(100, 50, gap_ms=2, first_ms=5_000), Level.FAIL, "a proxy holds the answer back"),  # in two reads
-        (stream(100, 20, gap_ms=300, first_ms=300), Level.FAIL, "blocks of about 740 bytes, one every 300 ms"),
+        (stream(100, 20, gap_ms=300, first_ms=300), Level.FAIL, "blocks of about 760 bytes, one every 300 ms"),
         (stream(100, 100, gap_ms=0, first_ms=2), Level.CANNOT_TELL, "too fast"),
         (stream(100, 50, gap_ms=900, first_ms=10, bound_ms=850), Level.CANNOT_TELL, "this machine stalled"),
         (stream(3, 1, gap_ms=900, first_ms=10), Level.WARN, "nearly whole"),
