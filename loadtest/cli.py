@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     commands.add_parser("simulate", help="run a local network to test against", add_help=False)
     _add_run(commands)
+    _add_check(commands)
     commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
     _add_join(commands)
     _add_report(commands)
@@ -94,6 +95,23 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)")
     run.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where the run folder is made")
     run.set_defaults(command=_run)
+
+
+def _add_check(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="can this target be measured? a preflight of seconds",
+        description="Send about ten requests to each target of a profile and say what a run would not see: key, "
+        "stream or buffer, end marker, usage, cancellation, keep-alive, body limit, error bodies, balance.",
+        epilog="exit codes: 0 nothing failed, 3 something failed, 1 a target is unreachable, 2 usage",
+    )
+    check.add_argument("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
+    check.add_argument("--profile", default="smoke", metavar="NAME", help="whose targets (default %(default)s)")
+    check.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a host that is not this machine"
+    )
+    check.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    check.set_defaults(command=_check)
 
 
 def _add_join(commands: Commands) -> None:
@@ -151,6 +169,12 @@ def _run(args: argparse.Namespace) -> int:
     from loadtest.jobs.run import run
 
     return run(args.profile, args.host, args.workers, args.runs_dir, args.locust_options)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from loadtest.jobs.check import check
+
+    return check(args.host, args.profile, args.allow_host, as_json=args.json)
 
 
 def _join(args: argparse.Namespace) -> int:

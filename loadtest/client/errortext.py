@@ -36,3 +36,8 @@ def normalise(text: str, secrets: tuple[str, ...] = ()) -> str:
         text = pattern.sub(replacement, text)
     text = text.replace(_MARK, "<secret>").strip()
     return text if len(text) <= LENGTH_MAX else text[: LENGTH_MAX - 1] + "…"
+
+
+def without_key(body: bytes, key: str | None) -> bytes:
+    """Raw bytes with the key struck out: some servers repeat what they were given."""
+    return body.replace(key.encode(), b"<secret>") if key else body

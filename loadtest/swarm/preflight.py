@@ -70,15 +70,11 @@ def check_permission(
     targets: Sequence[Target], profile: Profile, allowed_hosts: Sequence[str], rate_ceiling: float | None
 ) -> None:
     """A target that is not loopback must be named with --allow-host and be under a stated rate ceiling."""
+    check_allowed(targets, allowed_hosts)
     for target in targets:
         host = endpoint_of(target.url or "").host
         if _is_loopback(host):
             continue
-        if host not in allowed_hosts:
-            raise SetupError(
-                f"target {target.name!r}: {host} is not this machine; if you may load it, say --allow-host {host}",
-                EXIT_USAGE,
-            )
         if rate_ceiling is None:
             raise SetupError(
                 f"target {target.name!r}: loading {host} needs a ceiling, as in --rate-ceiling 2 (conversations/s)",
@@ -92,6 +88,17 @@ def check_permission(
         if profile.load.rate_per_s > rate_ceiling:
             raise SetupError(
                 f"{profile.source}: rate_per_s {profile.load.rate_per_s:g} is above --rate-ceiling {rate_ceiling:g}",
+                EXIT_USAGE,
+            )
+
+
+def check_allowed(targets: Sequence[Target], allowed_hosts: Sequence[str]) -> None:
+    """A target that is not loopback must be named with --allow-host, whatever is to be sent."""
+    for target in targets:
+        host = endpoint_of(target.url or "").host
+        if not _is_loopback(host) and host not in allowed_hosts:
+            raise SetupError(
+                f"target {target.name!r}: {host} is not this machine; if you may load it, say --allow-host {host}",
                 EXIT_USAGE,
             )
 

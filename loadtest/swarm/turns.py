@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from loadtest.client.answers import Answer
+from loadtest.client.errortext import without_key
 from loadtest.client.exchange import Deadlines, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
@@ -174,7 +175,8 @@ class Turns:
         keep_body = record.outcome != Outcome.OK and exchange.body
         if keep_body and self._bodies[record.outcome] < BODIES_PER_OUTCOME_MAX:
             self._bodies[record.outcome] += 1
-            body = bytes(exchange.body[:BODY_BYTES_MAX])
+            # Struck out before it is cut, else a key on the edge would stay in part.
+            body = without_key(exchange.body, self._access[started.target].key)[:BODY_BYTES_MAX]
             self._recorder.write(Body(record.worker, record.seq, record.outcome, body))
         return record, answer
 
