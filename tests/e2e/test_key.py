@@ -19,8 +19,9 @@ from conftest import API_KEY, RUN_DEADLINE_S, Ended
 from nginx import free_port
 
 from loadtest.clock import Deadline
-from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import locustfile
+from loadtest.processes import end
 
 PAGES = ("/", "/stats/requests", "/logs", "/exceptions", "/tasks")
 
@@ -76,7 +77,7 @@ def test_a_key_is_in_no_process_list_page_log_or_file(tmp_path: Path, monkeypatc
                 process.kill()
                 process.wait(timeout=30)
     finally:
-        stop_simulator(simulator)
+        end(simulator, SIMULATOR_END_S)
     result = Ended(process.returncode, log.read_text(), "", runs_dir)
     print(result.out[-6000:])
     assert set(result.manifest()["ledger"]["outcomes"]) <= {"ok", "not_reached"}, "the key was taken"

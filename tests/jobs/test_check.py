@@ -13,9 +13,10 @@ from fake_router import Habits, fake_router
 
 from loadtest.cli import main
 from loadtest.jobs.check import Checked, check, check_target, exit_code
-from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.probe import REQUESTS_MAX
 from loadtest.jobs.verdicts import Level, Row
+from loadtest.processes import end
 from loadtest.records import Target
 
 KEY = "key-of-the-test-7d1f"
@@ -166,7 +167,7 @@ def test_the_command_against_the_simulator(tmp_path: Path, capsys: pytest.Captur
     try:
         assert main(["check", "--host", url, "--json"]) == 0
     finally:
-        stop_simulator(simulator)
+        end(simulator, SIMULATOR_END_S)
     told = json.loads(capsys.readouterr().out)
     assert [target["target"] for target in told["targets"]] == ["cortensor-stream", "cortensor-whole", "openai-chat"]
     levels = [{row["check"]: row["level"] for row in target["checks"]} for target in told["targets"]]
