@@ -147,7 +147,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class AnswerText(msgspec.Struct, frozen=True, kw_only=True):
-    """What one answer said, kept when asked for; (worker, seq) is its row. At most a million characters each."""
+    """What one answer said, kept when asked for; (worker, seq) is its row. At most 500,000 characters each."""
 
     worker: int
     seq: int

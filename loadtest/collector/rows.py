@@ -13,21 +13,25 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from loadtest import runfolder, spool
-from loadtest.records import Outcome, RequestRecord
+from loadtest.records import AnswerText, Outcome, RequestRecord
 from loadtest.traffic.plan import PlannedArrival
 
 PART_ROWS_MAX = 20_000
+PART_CHARACTERS_MAX = 32 << 20  # of texts at hand
 BODIES_PER_OUTCOME_MAX = 200
 FRAME_BYTES_MAX = 1 << 20
 
 
 class RowStore:
-    """Rows of one run on their way into `requests/*.parquet`."""
+    """Rows of one run on their way into `requests/*.parquet`, and texts into `texts/*.parquet`."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
         self._parts = len(runfolder.part_paths(run, "requests"))
         self._ready: list[RequestRecord] = []
+        self._text_parts = len(runfolder.part_paths(run, "texts"))
+        self._texts: list[AnswerText] = []
+        self._text_characters = 0
         self._open: dict[tuple[int, int], RequestRecord] = {}
         self._received: dict[str, int] = {}
         self._bodies: Counter[str] = Counter()
@@ -71,6 +75,8 @@ class RowStore:
                 self._store(record)
             case spool.Body(worker, seq, outcome, body):
                 self._store_body(worker, seq, outcome, body)
+            case spool.Text(text):
+                self._store_text(text)
 
     def _store(self, record: RequestRecord) -> None:
         self._ready.append(record)
@@ -87,13 +93,24 @@ class RowStore:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"worker-{worker}-seq-{seq}.bin").write_bytes(body)
 
+    def _store_text(self, text: AnswerText) -> None:
+        self._texts.append(text)
+        self._text_characters += len(text.text) + len(text.reasoning) + len(text.tool_calls)
+        if self._text_characters >= PART_CHARACTERS_MAX:
+            self.flush()
+
     def flush(self) -> None:
-        """Write the rows at hand as one part."""
+        """Write the rows at hand as one part, and the texts as another."""
         if self._ready:
             path = self._run / "requests" / f"part-{self._parts:06d}.parquet"
             runfolder.write_part(path, self._ready, RequestRecord)
             self._parts += 1
             self._ready = []
+        if self._texts:
+            path = self._run / "texts" / f"part-{self._text_parts:06d}.parquet"
+            runfolder.write_part(path, self._texts, AnswerText)
+            self._text_parts += 1
+            self._texts, self._text_characters = [], 0
 
     def close_open(self) -> int:
         """Turns that were started and never heard of again are stored as `lost`; return how many."""
