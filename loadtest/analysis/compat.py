@@ -119,10 +119,11 @@ def aiperf(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
     time_to_first_output_token = first content that is not reasoning; request_latency = last content (whole answers:
     the end); decode_duration = request_latency - time_to_first_token; inter_token_latency = decode_duration / (OSL - 1)
     from two tokens on; inter_chunk_latency = gaps between content chunks, pooled; output_token_throughput_per_user =
-    1 / inter_token_latency; e2e_output_token_throughput = OSL / request_latency; prefill_throughput_per_user = ISL / time_to_first_token; benchmark_duration = first
-    request to last response. OSL and ISL are counted by the client: here in the run's encoding, OSL with reasoning and
-    tool calls. A request is valid when it ended well; latencies are of valid ones, and only request and error counts
-    tell of the others. Newer versions of aiperf estimate inter_chunk_latency from a sketch; this is exact.
+    1 / inter_token_latency; e2e_output_token_throughput = OSL / request_latency; prefill_throughput_per_user = ISL /
+    time_to_first_token; benchmark_duration = first request to last response. OSL and ISL are counted by the client:
+    here in the run's encoding, OSL with reasoning and tool calls. A request is valid when it ended well; latencies
+    are of valid ones, and only the counts tell of the others. Newer versions of aiperf estimate inter_chunk_latency
+    from a sketch; this is exact.
     """
     sent = tried(rows)
     if not sent.any():
