@@ -31,10 +31,6 @@ class Piece(NamedTuple):
     read: int
     tool_call: str = ""  # names and arguments of functions, as far as this chunk told them
 
-    def said(self) -> str:
-        """All that the model wrote here."""
-        return self.reasoning + self.text + self.tool_call
-
 
 @dataclass(slots=True)
 class ToolCall:

@@ -76,7 +76,8 @@ def finish(
     we could have seen. `counted_tokens` is over all that the model wrote: visible, reasoning and tool calls.
     """
     verdict = classify(exchange, answer)
-    said = "".join(piece.said() for piece in answer.pieces)
+    written = [reasoning + text + tool_call for text, reasoning, _, _, tool_call in answer.pieces]
+    said = "".join(written)
     countable = 0 < len(said) <= COUNTED_CHARACTERS_MAX
     done_ns = exchange.done_ns
     if verdict.kind == "open_after_end" and answer.end_read is not None:
@@ -109,7 +110,7 @@ def finish(
         retried=exchange.retried,
         reads=len(exchange.reads),
         reads_kernel=sum(read.kernel for read in exchange.reads),
-        **(_chunks(exchange, answer) if call.stream and answer.streamed else {}),
+        **(_chunks(exchange, answer, written) if call.stream and answer.streamed else {}),
     )
 
 
@@ -220,9 +221,19 @@ def _is_nginx(exchange: Exchange) -> bool:
 
 
 def _encoding(exchange: Exchange) -> str:
-    """The Content-Encoding of a body that nobody could decode: we ask for none, and some servers insist."""
-    named = (exchange.header(b"content-encoding") or b"").decode("latin-1").strip().lower()
-    return "" if named == "identity" else named
+    """The Content-Encoding of a body that nobody could decode: we ask for none, and some servers insist.
+
+    The header stays when the encoding was undone, so the body must also not be text.
+    """
+    encoding = (exchange.header(b"content-encoding") or b"").decode("latin-1").strip().lower()
+    if encoding in ("", "identity"):
+        return ""
+    start = exchange.body[:4096]
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        return encoding if error.start < len(start) - 3 else ""  # the last character may have been cut by us
+    return ""
 
 
 def _body_text(exchange: Exchange) -> str:
@@ -251,8 +262,8 @@ def _secrets(exchange: Exchange) -> tuple[str, ...]:
     return (found[1].decode("latin-1"),) if found else ()
 
 
-def _chunks(exchange: Exchange, answer: Answer) -> dict[str, Any]:
-    """The fields of the row that tell when text arrived."""
+def _chunks(exchange: Exchange, answer: Answer, written: list[str]) -> dict[str, Any]:
+    """The fields of the row that tell when text arrived; `written` is what the model wrote in each piece."""
     reads, pieces = exchange.reads, answer.pieces
     fields: dict[str, Any] = {}
     if answer.first_event_read is not None:
@@ -275,7 +286,7 @@ def _chunks(exchange: Exchange, answer: Answer) -> dict[str, Any]:
     if len(arrivals) <= CHUNKS_LISTED_MAX:
         fields["chunk_ns"] = tuple(read.stamp_ns - exchange.sent_ns for read in arrivals)
         fields["chunk_bound_ns"] = tuple(read.bound_ns for read in arrivals)
-        fields["chunk_bytes"] = tuple(len(piece.said().encode()) for piece in pieces)
+        fields["chunk_bytes"] = tuple([len(text.encode()) for text in written])
     return fields | {
         "first_content_ns": arrivals[0].stamp_ns,
         "last_content_ns": arrivals[-1].stamp_ns,

@@ -96,7 +96,10 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 def bare(data: bytes) -> Payload | None:
     """The payload as it stands; None when it is none."""
-    return _decode(data, _decode_payload)
+    try:
+        return _decode_payload(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _decode(data, _decode_payload)
 
 
 def enveloped_or_bare(data: bytes) -> Payload | None:

@@ -147,6 +147,13 @@ FORMS = [
         text="not text (br)",
     ),
     Form(
+        "an encoding that was undone",
+        "malformed",
+        "html_in_200",
+        exchange("<p>é</p>".encode(), kind=HTML, headers=((b"content-encoding", b"gzip"),)),
+        stream=False,
+    ),
+    Form(
         "an encoded refusal",
         "server_error",
         "http_500",
