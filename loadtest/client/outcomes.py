@@ -29,16 +29,13 @@ _DEBRIS = re.compile(
 )
 
 # What an error object inside a 200 is about, by its code or its words; the codes of gateways are not documented.
-_ERRORS: tuple[tuple[Outcome, re.Pattern[str]], ...] = (
-    (Outcome.ROUTER_TIMEOUT, re.compile(r"(?i)time[ds]?[ _-]?out|deadline[ _-]exceeded|^(?:408|504)\b")),
-    (Outcome.RATE_LIMITED, re.compile(r"(?i)rate[ _-]?limit|too[ _-]many[ _-]requests|^429\b")),
-    (
-        Outcome.AUTH_ERROR,
-        re.compile(r"(?i)unauthori[sz]ed|forbidden|(?:invalid|incorrect|missing)[ _-](?:api[ _-]?)?key|^40[13]\b"),
-    ),
-    (Outcome.NOT_FOUND, re.compile(r"(?i)not[ _-]found|^404\b")),
-    (Outcome.CLIENT_ERROR, re.compile(r"(?i)(?:invalid|bad)[ _-]request|^4\d\d\b")),
-)
+_ERRORS = {
+    Outcome.ROUTER_TIMEOUT: r"time[ds]?[ _-]?out|deadline[ _-]exceeded|^(?:408|504)\b",
+    Outcome.RATE_LIMITED: r"rate[ _-]?limit|too[ _-]many[ _-]requests|^429\b",
+    Outcome.AUTH_ERROR: r"unauthori[sz]ed|forbidden|(?:invalid|incorrect|missing)[ _-](?:api[ _-]?)?key|^40[13]\b",
+    Outcome.NOT_FOUND: r"not[ _-]found|^404\b",
+    Outcome.CLIENT_ERROR: r"(?:invalid|bad)[ _-]request|^4\d\d\b",
+}
 _BEARER = re.compile(rb"(?i)\r\nauthorization: bearer ([^\r\n]+)")
 
 _BY_END: dict[End, tuple[Outcome, str]] = {
@@ -162,7 +159,9 @@ def _of_status(status: int, exchange: Exchange) -> Verdict:
 
 def _of_error(answer: Answer, error: str) -> Verdict:
     """An error object inside a 200. Once text has come, all but a timeout is an error of the stream."""
-    outcome = next((outcome for outcome, words in _ERRORS if words.search(error)), Outcome.SERVER_ERROR)
+    outcome = next(
+        (outcome for outcome, words in _ERRORS.items() if re.search(words, error, re.I)), Outcome.SERVER_ERROR
+    )
     if outcome is Outcome.ROUTER_TIMEOUT:
         return Verdict(outcome, "error_in_200", error)
     if answer.streamed and (answer.pieces or outcome is Outcome.SERVER_ERROR):
