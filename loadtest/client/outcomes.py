@@ -160,7 +160,7 @@ def _of_status(status: int, exchange: Exchange) -> Verdict:
 def _of_error(answer: Answer, error: str) -> Verdict:
     """An error object inside a 200. Once text has come, all but a timeout is an error of the stream."""
     outcome = next(
-        (outcome for outcome, words in _ERRORS.items() if re.search(words, error, re.I)), Outcome.SERVER_ERROR
+        (outcome for outcome, words in _ERRORS.items() if re.search(words, error, re.IGNORECASE)), Outcome.SERVER_ERROR
     )
     if outcome is Outcome.ROUTER_TIMEOUT:
         return Verdict(outcome, "error_in_200", error)
