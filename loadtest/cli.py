@@ -102,9 +102,12 @@ def _add_join(commands: Commands) -> None:
         help="join a run's requests with nodes and reputation, and compute its summary",
         description="Attribute each request to the node that served it, join the last reputation known before it was "
         "sent, and write joined/ and summary.json.",
+        epilog="exit codes: 0 joined, 1 could not join, or joined without reputation though the run was observed",
     )
     join.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    join.add_argument("--partial", action="store_true", help="use the rows of a run that did not end")
+    join.add_argument(
+        "--partial", action="store_true", help="use the rows of a run that did not end, those in its spools included"
+    )
     join.set_defaults(command=_join)
 
 
@@ -160,12 +163,16 @@ def _run(args: argparse.Namespace) -> int:
 def _join(args: argparse.Namespace) -> int:
     from loadtest.analysis.join import join_run
     from loadtest.analysis.summary import summarise
+    from loadtest.collector.rows import recover
 
+    if args.partial and (rows := recover(args.run)):
+        print(f"{rows} rows were still in spool/ and are stored now", file=sys.stderr)
     print(f"joining {args.run} ...", file=sys.stderr)
-    for warning in join_run(args.run, partial=args.partial)["warnings"]:
-        print(f"loadtest: warning: {warning}", file=sys.stderr)
+    figures = join_run(args.run, partial=args.partial)
     summarise(args.run)
-    return 0
+    for warning in figures["warnings"]:
+        print(f"loadtest: {warning}", file=sys.stderr)
+    return 1 if figures["nothing_observed"] else 0
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -3,7 +3,8 @@
 The names mean other things there than here (what stops the TTFT, what ends an answer, what is a success), and that
 is the point: these files follow the tools, not our CHANGELOG. Percentiles are `numpy.percentile` with its linear
 interpolation, as both tools compute them; standard deviations divide by n. Only the measured phase counts: both tools
-leave their warm-up out. Their processes time chunks where they read them, ours where the kernel had them.
+leave their warm-up out. Their processes time chunks where they read them, ours where the kernel had them. A long run
+keeps chunk lists of some rows only; the gaps of the others come from their histograms, within 1 %.
 
 Sources, read at these commits:
     vllm-project/vllm   vllm/benchmarks/serve.py@def9ce85 (calculate_metrics),
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 
 from loadtest.analysis.frames import Floats, to_frame
 from loadtest.analysis.metrics import ok, tried
+from loadtest.quantiles import midpoint
 from loadtest.records import Phase
 from loadtest.runfolder import RunFolderError, read_table, write_text
 
@@ -41,8 +43,9 @@ _COLUMNS = [
         "done_ns",
     ),
     *("content_chunks", "choice_chunks", "usage_prompt_tokens", "usage_completion_tokens", "counted_tokens"),
-    *("prompt_tokens_planned", "chunk_ns"),
+    "prompt_tokens_planned",
 ]
+_LISTS = ["chunk_ns", "itl_keys", "itl_counts"]
 _CLEAN_ENDS = ("done_marker", "finish_reason", "body_end")
 _BROKEN_AFTER_END = ("cut_after_end", "open_after_end")  # fine for us, an exception for their HTTP clients
 
@@ -60,7 +63,7 @@ def write_aiperf(run: Path) -> Path:
 WRITERS: dict[str, Callable[[Path], Path]] = {"vllm": write_vllm, "aiperf": write_aiperf}
 
 
-def vllm(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
+def vllm(rows: pd.DataFrame, lists: pa.Table) -> dict[str, Any]:
     """What `vllm bench serve` would have saved for the streamed turns (it never asks for anything else).
 
     A *chunk* is an event with a choice in it, text or not. TTFT = first chunk - start, so that an empty role chunk
@@ -71,7 +74,7 @@ def vllm(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
     the first request to the end of the last one. Where nothing was measured, vLLM says 0, and so does this.
 
     Two things a row does not hold: a chunk without text in the middle of an answer makes a gap of 0 here, and
-    chunks of other miners are not counted. Rows with more than 100,000 chunks bring no gaps.
+    chunks of other miners are not counted.
     """
     streamed = rows["stream"].to_numpy(dtype=bool) & tried(rows)
     if not streamed.any():
@@ -89,7 +92,7 @@ def vllm(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
     latencies = {
         "ttft": ttft,
         "tpot": (e2el - ttft)[several] / (output[several] - 1),
-        "itl": _vllm_gaps_ms(good, chunk_ns.filter(pa.array(done))),
+        "itl": _vllm_gaps_ms(good, lists.filter(pa.array(done))),
         "e2el": e2el,
     }
     seconds = _duration_s(rows[streamed], "done_ns")
@@ -112,7 +115,7 @@ def vllm(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
     return view
 
 
-def aiperf(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
+def aiperf(rows: pd.DataFrame, lists: pa.Table) -> dict[str, Any]:
     """What `aiperf profile` would have exported. All durations start when the request is sent.
 
     time_to_first_token = first content; time_to_second_token = second content chunk - first;
@@ -130,7 +133,7 @@ def aiperf(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
         return {}
     odd = rows["error_kind"].isin([*_BROKEN_AFTER_END, "json_for_stream", "sse_for_json"]).to_numpy(dtype=bool)
     valid = sent & ok(rows) & ~odd
-    good, chunks = rows[valid], chunk_ns.filter(pa.array(valid))
+    good, kept = rows[valid], lists.filter(pa.array(valid))
     stream = good["stream"].to_numpy(dtype=bool)
     isl, osl = _floats(good, "prompt_tokens_planned"), _floats(good, "counted_tokens")
     ttft = _ms(good, "first_content_ns", "sent_ns")
@@ -140,12 +143,12 @@ def aiperf(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
         per_user, prefill, whole = 1e3 / itl, isl / ttft * 1e3, osl / latency * 1e3
     tags = {
         "time_to_first_token": ("ms", ttft),
-        "time_to_second_token": ("ms", _second_gap_ms(chunks)),
+        "time_to_second_token": ("ms", _second_gap_ms(good, kept)),
         "time_to_first_output_token": ("ms", _ms(good, "first_visible_ns", "sent_ns")),
         "request_latency": ("ms", latency),
         "decode_duration": ("ms", latency - ttft),
         "inter_token_latency": ("ms", itl),
-        "inter_chunk_latency": ("ms", _gaps(chunks) / 1e6),
+        "inter_chunk_latency": ("ms", _gaps_ms(good, kept)),
         "output_token_throughput_per_user": ("tokens/sec/user", per_user),
         "e2e_output_token_throughput": ("tokens/sec/user", whole),
         "prefill_throughput_per_user": ("tokens/sec/user", prefill),
@@ -170,11 +173,11 @@ def aiperf(rows: pd.DataFrame, chunk_ns: pa.ChunkedArray) -> dict[str, Any]:
     return view | {tag: {"unit": unit, "avg": value} for tag, (unit, value) in totals.items()}
 
 
-def _rows(run: Path) -> tuple[pd.DataFrame, pa.ChunkedArray]:
-    """The measured turns and, in the same order, their chunk lists (which stay in Arrow)."""
-    table = read_table(run, "requests", _COLUMNS)
+def _rows(run: Path) -> tuple[pd.DataFrame, pa.Table]:
+    """The measured turns and, in the same order, their lists (which stay in Arrow)."""
+    table = read_table(run, "requests", [*_COLUMNS, *_LISTS])
     table = table.filter(pc.equal(table["phase"], Phase.MEASURE.value))
-    return to_frame(table.drop_columns(["chunk_ns"])), table["chunk_ns"]
+    return to_frame(table.select(_COLUMNS)), table.select(_LISTS)
 
 
 def _write(path: Path, view: dict[str, Any], needed: str) -> Path:
@@ -209,24 +212,36 @@ def _owners(lists: pa.ChunkedArray) -> tuple[Floats, np.ndarray[Any, Any]]:
     return flat, np.repeat(np.arange(len(lengths)), lengths)
 
 
-def _gaps(lists: pa.ChunkedArray) -> Floats:
-    flat, owner = _owners(lists)
-    gaps: Floats = np.diff(flat)[owner[1:] == owner[:-1]]
+def _unlisted(rows: pd.DataFrame, lists: pa.Table) -> np.ndarray[Any, Any]:
+    """Rows whose chunk list was not kept."""
+    unlisted: np.ndarray[Any, Any] = (
+        _floats(rows, "content_chunks") > pc.list_value_length(lists["chunk_ns"]).to_numpy()
+    )
+    return unlisted
+
+
+def _gaps_ms(rows: pd.DataFrame, lists: pa.Table) -> Floats:
+    """Gaps between chunks with text, pooled: exact where the list was kept, else from the row's histogram."""
+    flat, owner = _owners(lists["chunk_ns"])
+    told = lists.filter(pa.array(_unlisted(rows, lists)))
+    keys, counts = (pc.list_flatten(told[name]).to_numpy() for name in ("itl_keys", "itl_counts"))
+    estimated = np.repeat(np.array([midpoint(int(key)) for key in keys], dtype=np.float64), counts)
+    return np.concatenate([np.diff(flat)[owner[1:] == owner[:-1]], estimated]) / 1e6
+
+
+def _second_gap_ms(rows: pd.DataFrame, lists: pa.Table) -> Floats:
+    """The first gap of each row; nothing when a list is missing, for those that are kept are the slow ones."""
+    if _unlisted(rows, lists).any():
+        return np.empty(0)
+    flat, owner = _owners(lists["chunk_ns"])
+    _, first, sizes = np.unique(owner, return_index=True, return_counts=True)
+    first = first[sizes > 1]
+    gaps: Floats = (flat[first + 1] - flat[first]) / 1e6
     return gaps
 
 
-def _second_gap_ms(lists: pa.ChunkedArray) -> Floats:
-    flat, owner = _owners(lists)
-    first = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if len(owner) else np.empty(0, dtype=np.intp)
-    second = first[(first + 1 < len(owner))]
-    second = second[owner[second + 1] == owner[second]]
-    gaps: Floats = (flat[second + 1] - flat[second]) / 1e6
-    return gaps
-
-
-def _vllm_gaps_ms(rows: pd.DataFrame, lists: pa.ChunkedArray) -> Floats:
+def _vllm_gaps_ms(rows: pd.DataFrame, lists: pa.Table) -> Floats:
     """Gaps between chunks with a choice: those between texts, plus those of chunks without text at either end."""
-    text_gaps = _gaps(lists)
     content = _floats(rows, "content_chunks")
     some = content > 0
     before = np.where(
@@ -237,7 +252,7 @@ def _vllm_gaps_ms(rows: pd.DataFrame, lists: pa.ChunkedArray) -> Floats:
     # One chunk without text is the first or the last; the gap at the other end is then 0 (or of something else).
     longer, shorter = np.fmax(before, after), np.fmin(before, after)
     zeros = np.zeros(int(np.maximum(missing - 2, 0).sum()))
-    return np.concatenate([text_gaps / 1e6, longer[missing >= 1], shorter[missing >= 2], zeros])
+    return np.concatenate([_gaps_ms(rows, lists), longer[missing >= 1], shorter[missing >= 2], zeros])
 
 
 def _aiperf_stats(unit: str, values: Floats) -> dict[str, Any]:

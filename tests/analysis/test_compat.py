@@ -171,6 +171,19 @@ def test_instants_of_several_workers_are_put_on_one_clock(tmp_path: Path) -> Non
     assert vllm_of(tmp_path, [A, type(late)(**moved)])["duration"] == pytest.approx(2.135)
 
 
+def test_rows_whose_chunk_lists_were_not_kept_bring_their_histograms(tmp_path: Path) -> None:
+    a = type(A)(**{name: getattr(A, name) for name in A.__struct_fields__} | {"chunk_ns": (), "chunk_bound_ns": ()})
+    found = vllm_of(tmp_path, [a, B, C])
+    # As in the golden test, but 20 and 40 are known to 1 %.
+    assert found["mean_itl_ms"] == pytest.approx(620 / 9, abs=0.6 / 9)
+    assert found["mean_itl_ms"] != pytest.approx(620 / 9, abs=1e-6)
+    view = aiperf_of(tmp_path, [a, B, C])
+    assert view["inter_chunk_latency"]["count"] == 3
+    assert view["inter_chunk_latency"]["avg"] == pytest.approx(30, rel=0.01)
+    # The lists that are kept are those of slow answers: no figure rather than a wrong one.
+    assert "time_to_second_token" not in view
+
+
 @pytest.mark.parametrize("write", [write_vllm, write_aiperf])
 def test_nothing_to_look_at_is_one_clear_line(tmp_path: Path, write: Any) -> None:
     with pytest.raises(RunFolderError, match="measured phase; there is none") as caught:

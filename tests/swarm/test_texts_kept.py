@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from made_rows import made_row
+
 from loadtest import runfolder, spool
 from loadtest.client.answers import Answer, Piece, ToolCall
-from loadtest.collector.rows import RowStore
+from loadtest.collector.rows import RowStore, recover
 from loadtest.records import AnswerText, RequestRecord
 from loadtest.swarm.turns import TEXT_CHARACTERS_MAX, text_of
 
 
 def record(seq: int) -> RequestRecord:
-    return RequestRecord(
-        run="r",
-        worker=3,
-        seq=seq,
-        arrival=seq,
-        conversation="c",
-        turn=0,
-        turns_planned=1,
-        persona="p",
-        target="t",
-        route="cortensor",
-        model="",
-        session=None,
-        client_reference="r.0.0",
-        phase="measure",
-        scheduled_ns=0,
-        prompt_tokens_planned=1,
-        output_tokens_max=1,
-        stream=True,
-        outcome="ok",
-    )
+    return made_row(seq, worker=3)
 
 
 def answer(text: str = "", reasoning: str = "") -> Answer:
@@ -82,3 +64,15 @@ def test_the_collector_writes_them_beside_the_rows(tmp_path: Path) -> None:
         (0, "héllo 0"),
     ]
     assert len(runfolder.read_table(tmp_path, "requests")) == 3
+
+
+def test_texts_of_a_collector_that_died_are_recovered_once(tmp_path: Path) -> None:
+    texts = [AnswerText(worker=3, seq=seq, text="t") for seq in range(2)]
+    frames = [spool.pack(spool.Finished(record(each.seq))) + spool.pack(spool.Text(each)) for each in texts]
+    store = RowStore(tmp_path)
+    store.take("w.spool", 0, frames[0])
+    store.flush()
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "w.spool").write_bytes(b"".join(frames))
+    assert recover(tmp_path) == 1
+    assert sorted(row["seq"] for row in runfolder.read_table(tmp_path, "texts").to_pylist()) == [0, 1]
