@@ -136,6 +136,13 @@ def _add_report(commands: Commands) -> None:
         description="Draw report.html and summary.md from summary.json.",
     )
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    report.add_argument(
+        "--compat",
+        action="append",
+        choices=("vllm", "aiperf"),
+        default=[],
+        help="also write the same rows under that tool's definitions (vllm-bench.json, aiperf.json); may be repeated",
+    )
     report.set_defaults(command=_report)
 
 
@@ -197,6 +204,10 @@ def _report(args: argparse.Namespace) -> int:
 
     print(f"drawing {args.run} ...", file=sys.stderr)
     print(report_run(args.run))
+    for tool in args.compat:
+        from loadtest.analysis.compat import WRITERS
+
+        print(WRITERS[tool](args.run))
     return 0
 
 

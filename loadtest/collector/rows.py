@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from loadtest import runfolder, spool
 from loadtest.quantiles import LogHistogram, bucket
-from loadtest.records import Outcome, RequestRecord
+from loadtest.records import AnswerText, Outcome, RequestRecord
 from loadtest.traffic.plan import PlannedArrival
 
 PART_ROWS_MAX = 20_000
+PART_CHARACTERS_MAX = 32 << 20  # of texts at hand
 BODIES_PER_OUTCOME_MAX = 200
 FRAME_BYTES_MAX = 1 << 20
 CHUNK_LISTS_ROWS_MAX = 200_000  # about 1 GB of lists at 100 chunks a row; beyond it they are kept for a sample
@@ -31,22 +32,35 @@ def recover(run: Path) -> int:
 
     A spool keeps all rows of its worker until the end, so most of them are in the parts already.
     """
-    keys = runfolder.read_table(run, "requests", ["worker", "seq"])
-    store = RowStore(run, set(zip(keys["worker"].to_pylist(), keys["seq"].to_pylist(), strict=True)))
+    store = RowStore(run, _stored(run, "requests"), _stored(run, "texts"))
     store.take_leftovers(run / "spool")
     store.close_open()
     store.flush()
     return store.outcomes.total()
 
 
-class RowStore:
-    """Rows of one run on their way into `requests/*.parquet`."""
+def _stored(run: Path, table: str) -> set[tuple[int, int]]:
+    keys = runfolder.read_table(run, table, ["worker", "seq"])
+    return set(zip(keys["worker"].to_pylist(), keys["seq"].to_pylist(), strict=True))
 
-    def __init__(self, run: Path, stored_before: Set[tuple[int, int]] = frozenset()) -> None:
+
+class RowStore:
+    """Rows of one run on their way into `requests/*.parquet`, and texts into `texts/*.parquet`."""
+
+    def __init__(
+        self,
+        run: Path,
+        stored_before: Set[tuple[int, int]] = frozenset(),
+        texts_before: Set[tuple[int, int]] = frozenset(),
+    ) -> None:
         self._run = run
         self._stored_before = stored_before  # (worker, seq) of rows that an earlier collector has stored
+        self._texts_before = texts_before  # the same of texts
         self._parts = len(runfolder.part_paths(run, "requests"))
         self._ready: list[RequestRecord] = []
+        self._text_parts = len(runfolder.part_paths(run, "texts"))
+        self._texts: list[AnswerText] = []
+        self._text_characters = 0
         self._open: dict[tuple[int, int], RequestRecord] = {}
         self._received: dict[str, int] = {}
         self._bodies: Counter[str] = Counter()
@@ -94,6 +108,8 @@ class RowStore:
                 self._store(record)
             case spool.Body(worker, seq, outcome, body):
                 self._store_body(worker, seq, outcome, body)
+            case spool.Text(text):
+                self._store_text(text)
 
     def _store(self, record: RequestRecord) -> None:
         if (record.worker, record.seq) in self._stored_before:
@@ -126,14 +142,27 @@ class RowStore:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"worker-{worker}-seq-{seq}.bin").write_bytes(body)
 
+    def _store_text(self, text: AnswerText) -> None:
+        if (text.worker, text.seq) in self._texts_before:
+            return
+        self._texts.append(text)
+        self._text_characters += len(text.text) + len(text.reasoning) + len(text.tool_calls)
+        if self._text_characters >= PART_CHARACTERS_MAX:
+            self.flush()
+
     def flush(self) -> None:
-        """Write the rows at hand as one part."""
+        """Write the rows at hand as one part, and the texts as another."""
         if self._ready:
             path = self._run / "requests" / f"part-{self._parts:06d}.parquet"
             runfolder.write_part(path, self._ready, RequestRecord)
             self._parts += 1
             self._ready = []
             self._slow_bucket = bucket(int(self._e2e_ns.quantile(SLOW_QUANTILE) or 0))
+        if self._texts:
+            path = self._run / "texts" / f"part-{self._text_parts:06d}.parquet"
+            runfolder.write_part(path, self._texts, AnswerText)
+            self._text_parts += 1
+            self._texts, self._text_characters = [], 0
 
     def close_open(self) -> int:
         """Turns that were started and never heard of again are stored as `lost`; return how many."""

@@ -140,6 +140,7 @@ class MasterSide:
             warmup_us=0,
             horizon_us=0,
             trace_rows=tuple(self._trace.rows()) if self._trace is not None else None,
+            save_text=parsed.save_text,
         )
         settings = Settings(
             runs_dir=Path(parsed.runs_dir),

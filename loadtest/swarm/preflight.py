@@ -19,9 +19,6 @@ from loadtest.traffic.profile import Profile
 EXIT_USAGE = 2
 EXIT_NOT_RUN = 1
 
-# A cheap route of each API that asks for the key.
-_KEYED_PATHS = {"cortensor": "/api/v1/status", "openai-chat": "/v1/models"}
-
 
 class SetupError(Exception):
     """The run cannot start. One line for the user, and the exit code it means."""
@@ -116,7 +113,7 @@ def check_reachable(targets: Sequence[Target]) -> None:
     """Ask each target's API for something cheap: is it there, and does it take our key?"""
     asked = set()
     for target in targets:
-        path = _KEYED_PATHS[target.route]
+        path = ROUTES[target.route].keyed_path
         if (target.url, path) in asked:
             continue
         asked.add((target.url, path))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from loadtest.client.answers import Answer
@@ -14,8 +15,8 @@ from loadtest.client.exchange import Deadlines, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
 from loadtest.client.routes import ROUTES, Call
-from loadtest.records import Outcome, RequestRecord
-from loadtest.spool import Body, Finished, Started
+from loadtest.records import AnswerText, Outcome, RequestRecord
+from loadtest.spool import Body, Finished, Started, Text
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.recorder import Recorder
 from loadtest.traffic.plan import Plan
@@ -24,6 +25,7 @@ from loadtest.traffic.schedule import ConversationShape, Schedule
 BODY_BYTES_MAX = 64 << 10
 BODIES_PER_OUTCOME_MAX = 200
 RESPONSE_BYTES_MAX = 64 << 20
+TEXT_CHARACTERS_MAX = 500_000  # of each field of a kept text: three of them fit into an entry of the spool
 CONNECT_S = 10.0
 
 
@@ -178,12 +180,26 @@ class Turns:
             # Struck out before it is cut, else a key on the edge would stay in part.
             body = without_key(exchange.body, self._access[started.target].key)[:BODY_BYTES_MAX]
             self._recorder.write(Body(record.worker, record.seq, record.outcome, body))
+        if self._plan.save_text and answer.pieces:
+            self._recorder.write(Text(text_of(record, answer)))
         return record, answer
 
     def _end(self, record: RequestRecord) -> None:
         self._recorder.write(Finished(record))
         self._ledger.ended(record.outcome)
         self._seen(record)
+
+
+def text_of(record: RequestRecord, answer: Answer) -> AnswerText:
+    """What the answer said, cut to what an entry of the spool can hold."""
+    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls.values()]
+    return AnswerText(
+        worker=record.worker,
+        seq=record.seq,
+        text=answer.text[:TEXT_CHARACTERS_MAX],
+        reasoning="".join(piece.reasoning for piece in answer.pieces)[:TEXT_CHARACTERS_MAX],
+        tool_calls=msgspec.json.encode(calls).decode()[:TEXT_CHARACTERS_MAX] if calls else "",
+    )
 
 
 def _host_header(endpoint: Endpoint) -> str:
