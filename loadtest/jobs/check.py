@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from loadtest.client.exchange import Endpoint
 from loadtest.client.reactor import Reactor
+from loadtest.client.routes import ROUTES
 from loadtest.jobs import verdicts
 from loadtest.jobs.buffering import streaming
 from loadtest.jobs.certificate import look_at_certificate
@@ -20,8 +21,7 @@ from loadtest.traffic.profile import ProfileError, load_profile
 
 EXIT_PASS, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_FAILED = 0, 1, 2, 3
 WIDTH = 110
-INFO_PATHS = {"cortensor": "/api/v1/info"}  # every other route is an OpenAI one
-MODELS_PATH = "/v1/models"
+ROUTER_INFO = "/api/v1/info"  # tells more than the cheap route that a run asks first
 
 
 class Checked:
@@ -85,7 +85,8 @@ def _ask(target: Target, endpoint: Endpoint, probe: Probe) -> Iterator[Row]:
     """In the order of the table. The long answer comes before anything that may disturb the target."""
     if endpoint.tls:
         yield verdicts.tls(look_at_certificate(endpoint))
-    path = INFO_PATHS.get(target.route, MODELS_PATH)
+    route = ROUTES[target.route]
+    path = ROUTER_INFO if route.has_tasks else route.keyed_path
     info = probe.get(path)
     yield verdicts.reach(info)
     if info.exchange.end in UNREACHED:

@@ -93,7 +93,7 @@ class Probe:
 
     @property
     def has_sessions(self) -> bool:
-        return self._target.route == "cortensor"
+        return ROUTES[self._target.route].has_tasks
 
     def _call(self, tokens: int, *, stream: bool | None = None) -> Call:
         return Call(

@@ -174,14 +174,15 @@ class Turns:
         answer = ROUTES[started.route].read(call, exchange)
         record = finish(started, call, exchange, answer, self._count_tokens)
         self._end(record)
+        key = self._access[started.target].key
         keep_body = record.outcome != Outcome.OK and exchange.body
         if keep_body and self._bodies[record.outcome] < BODIES_PER_OUTCOME_MAX:
             self._bodies[record.outcome] += 1
             # Struck out before it is cut, else a key on the edge would stay in part.
-            body = without_key(exchange.body, self._access[started.target].key)[:BODY_BYTES_MAX]
+            body = without_key(exchange.body, key)[:BODY_BYTES_MAX]
             self._recorder.write(Body(record.worker, record.seq, record.outcome, body))
         if self._plan.save_text and answer.pieces:
-            self._recorder.write(Text(text_of(record, answer)))
+            self._recorder.write(Text(text_of(record, answer, key)))
         return record, answer
 
     def _end(self, record: RequestRecord) -> None:
@@ -190,15 +191,19 @@ class Turns:
         self._seen(record)
 
 
-def text_of(record: RequestRecord, answer: Answer) -> AnswerText:
-    """What the answer said, cut to what an entry of the spool can hold."""
+def text_of(record: RequestRecord, answer: Answer, key: str | None) -> AnswerText:
+    """What the answer said, the key struck out, cut to what an entry of the spool can hold."""
+
+    def kept(text: str) -> str:
+        return without_key(text.encode(), key).decode()[:TEXT_CHARACTERS_MAX]
+
     calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls.values()]
     return AnswerText(
         worker=record.worker,
         seq=record.seq,
-        text=answer.text[:TEXT_CHARACTERS_MAX],
-        reasoning="".join(piece.reasoning for piece in answer.pieces)[:TEXT_CHARACTERS_MAX],
-        tool_calls=msgspec.json.encode(calls).decode()[:TEXT_CHARACTERS_MAX] if calls else "",
+        text=kept(answer.text),
+        reasoning=kept("".join(piece.reasoning for piece in answer.pieces)),
+        tool_calls=kept(msgspec.json.encode(calls).decode()) if calls else "",
     )
 
 

@@ -25,17 +25,17 @@ def answer(text: str = "", reasoning: str = "") -> Answer:
 def test_text_reasoning_and_tool_calls_are_kept_apart() -> None:
     said = answer("<think>a</think>b", "r")
     said.tool_calls = {0: ToolCall("id1", "f", ['{"x":', "1}"])}
-    kept = text_of(record(7), said)
+    kept = text_of(record(7), said, None)
     assert (kept.worker, kept.seq, kept.text, kept.reasoning) == (3, 7, "<think>a</think>b", "r")
     assert json.loads(kept.tool_calls) == [{"id": "id1", "name": "f", "arguments": '{"x":1}'}]
-    assert text_of(record(7), answer("a")).tool_calls == ""
+    assert text_of(record(7), answer("a"), None).tool_calls == ""
 
 
 def test_the_largest_text_fits_into_an_entry() -> None:
     wide = "\U0001f600" * (TEXT_CHARACTERS_MAX + 1)
     said = answer(wide, wide)
     said.tool_calls = {0: ToolCall(wide, wide, [wide])}
-    entry = spool.Text(text_of(record(0), said))
+    entry = spool.Text(text_of(record(0), said, None))
     assert len(entry.record.text) == len(entry.record.reasoning) == len(entry.record.tool_calls) == TEXT_CHARACTERS_MAX
     packed = spool.pack(entry)
     assert len(packed) < spool.ENTRY_BYTES_MAX
@@ -76,3 +76,8 @@ def test_texts_of_a_collector_that_died_are_recovered_once(tmp_path: Path) -> No
     (tmp_path / "spool" / "w.spool").write_bytes(b"".join(frames))
     assert recover(tmp_path) == 1
     assert sorted(row["seq"] for row in runfolder.read_table(tmp_path, "texts").to_pylist()) == [0, 1]
+
+
+def test_a_key_that_the_router_repeats_is_struck_out() -> None:
+    kept = text_of(record(1), answer("your key is sk-123, keep it"), "sk-123")
+    assert kept.text == "your key is <secret>, keep it"
