@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from loadtest.client.errortext import normalise
+from loadtest.client.secure import tls_context
 from loadtest.clock import Deadline
 
 CONNECT_S = 5.0
@@ -40,6 +41,7 @@ class ControlClient:
             headers={"Accept": "application/json", "User-Agent": "router-loadtest"}
             | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=httpx.Timeout(min(READ_S, total_s), connect=min(CONNECT_S, total_s)),
+            verify=tls_context(),  # httpx's own knows nothing of SSL_CERT_FILE once it is not to trust the environment
             trust_env=False,  # a proxy variable would send a loopback target's key elsewhere
             follow_redirects=False,
         )

@@ -29,7 +29,10 @@ class Deadlines(NamedTuple):
 
 
 class Read(NamedTuple):
-    """One read from the socket. The true arrival of its first byte lies in (stamp_ns - bound_ns, stamp_ns]."""
+    """One read from the socket. The true arrival of its first byte lies in (stamp_ns - bound_ns, stamp_ns].
+
+    With TLS a byte arrives when its record is complete; a read that completes none is not listed.
+    """
 
     stamp_ns: int
     bound_ns: int
@@ -55,6 +58,14 @@ class End(StrEnum):
     CANCELLED = "cancelled"  # the greenlet that waited was killed
 
 
+class Ended(Exception):
+    """Raised where an exchange cannot go on: how it ends, a short closed word for why ("" for none), and a line."""
+
+    def __init__(self, end: End, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.end, self.kind, self.text = end, kind, text
+
+
 @dataclass(slots=True, eq=False)
 class Exchange:
     """Inputs above, results below. `request` holds the key, so it is never part of the repr."""
@@ -77,9 +88,10 @@ class Exchange:
     status: int | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # names in lower case
     body: bytes = field(default=b"", repr=False)
-    bytes_received: int = 0  # on the wire, framing included
+    bytes_received: int = 0  # HTTP framing included, TLS not
     reads: list[Read] = field(default_factory=list, repr=False)
     end: End | None = None
+    error_kind: str = ""  # a short closed word where the end alone says too little, such as "tls_expired"
     error_text: str = ""
 
     def header(self, name: bytes) -> bytes | None:

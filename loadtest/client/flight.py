@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loadtest.client.connection import Address, Connection
-from loadtest.client.exchange import End, Exchange, Read
+from loadtest.client.exchange import End, Ended, Exchange, Read
 from loadtest.client.framing import ResponseFraming
 
 
@@ -55,7 +55,7 @@ class Flight:
         self.framing = ResponseFraming(self.body_ends)
         self.feed = self.framing.feed
 
-    def due(self, now_ns: int) -> End | None:
+    def due(self, now_ns: int) -> Ended | None:
         """The deadline that has passed, or None; then `check_ns` says when to ask again."""
         limits = self.exchange.deadlines
         if self.stamps_ns:
@@ -66,14 +66,16 @@ class Flight:
             end, phase_ns = End.TIMEOUT_CONNECT, self.exchange.started_ns + int(limits.connect_s * 1e9)
         total_ns = self.exchange.started_ns + int(limits.total_s * 1e9)
         if total_ns <= now_ns:
-            return End.TIMEOUT_TOTAL
+            return Ended(End.TIMEOUT_TOTAL, "", "")
         if phase_ns <= now_ns:
-            return end
+            if end is End.TIMEOUT_CONNECT and self.exchange.connected_ns is not None:
+                return Ended(end, "tls_timeout", "connected, but no TLS handshake in time")
+            return Ended(end, "", "")
         # The phase may change before that instant, and the shortest limit then counts from now at the earliest.
         self.check_ns = min(total_ns, phase_ns, now_ns + int(min(limits) * 1e9))
         return None
 
-    def settle(self, end: End, error_text: str, done_ns: int) -> None:
+    def settle(self, end: End, error_kind: str, error_text: str, done_ns: int) -> None:
         """Write the results into the exchange."""
         exchange, framing = self.exchange, self.framing
         fields = zip(self.stamps_ns, self.bounds_ns, self.body_ends, strict=True)
@@ -85,7 +87,7 @@ class Flight:
         exchange.headers = framing.headers
         if framing.headers_read is not None and framing.headers_read < len(reads):
             exchange.headers_ns = reads[framing.headers_read].stamp_ns
-        exchange.error_text = error_text
+        exchange.error_kind, exchange.error_text = error_kind, error_text
         exchange.done_ns = done_ns
         exchange.end = end
         framing.release()

@@ -100,7 +100,7 @@ def classify(exchange: Exchange, answer: Answer) -> Verdict:
     end = exchange.end
     assert end is not None, "the exchange has not ended"
     if end is End.CANCELLED:
-        return Verdict(Outcome.CANCELLED)
+        return Verdict(Outcome.CANCELLED, exchange.error_kind, exchange.error_text)
     ok = exchange.status is not None and 200 <= exchange.status < 300
     ended = answer.error is None and answer.stream_end in ("done_marker", "finish_reason")
     if ok and ended and end is not End.COMPLETE:
@@ -110,7 +110,8 @@ def classify(exchange: Exchange, answer: Answer) -> Verdict:
     if ok and answer.error is not None:
         return _of_error(answer, answer.error)
     if end in _BY_END:
-        return Verdict(*_BY_END[end], exchange.error_text)
+        outcome, kind = _BY_END[end]
+        return Verdict(outcome, exchange.error_kind or kind, exchange.error_text)
     if exchange.status is None:
         return Verdict(Outcome.TRUNCATED, f"{end}_before_headers", exchange.error_text)
     if not ok:
