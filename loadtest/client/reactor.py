@@ -25,6 +25,7 @@ from gevent.monkey import get_original
 from loadtest.client.connection import Connection
 from loadtest.client.connections import Connections
 from loadtest.client.departures import Departures
+from loadtest.client.encoding import unpack_answer
 from loadtest.client.exchange import End, Ended, Exchange
 from loadtest.client.figures import Figures
 from loadtest.client.flight import Flight
@@ -85,6 +86,8 @@ class Reactor:
         except BaseException:
             self._finish(flight, End.CANCELLED)
             raise
+        finally:
+            unpack_answer(exchange)  # here and not in the pass: it may take milliseconds
 
     def close(self) -> None:
         """End what is in the air as cancelled and give all descriptors back. Idempotent."""
