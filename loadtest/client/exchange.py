@@ -55,7 +55,7 @@ class End(StrEnum):
     TIMEOUT_TOTAL = "timeout_total"
     TOO_LARGE = "too_large"
     BAD_HTTP = "bad_http"
-    CANCELLED = "cancelled"  # the greenlet that waited was killed
+    CANCELLED = "cancelled"  # the greenlet that waited was killed, or the exchange had asked for it
 
 
 class Ended(Exception):
@@ -74,6 +74,8 @@ class Exchange:
     request: bytes = field(repr=False)
     deadlines: Deadlines
     response_bytes_max: int
+    cancel_after_chunks: int | None = None  # hang up after so many events but [DONE]; compressed ones are not seen
+    cancel_after_s: float | None = None  # hang up so long after `sent_ns`, as coarsely as deadlines are kept
 
     connection_new: bool = False
     retried: bool = False  # a pooled connection turned out closed, so the request went out a second time

@@ -232,7 +232,7 @@ class Reactor:
                     if framing.complete:
                         self._finish(flight, End.COMPLETE)
                     elif flight.received > flight.bytes_max:
-                        self._finish(flight, End.TOO_LARGE, f"more than {flight.bytes_max} bytes")
+                        self._end(flight, flight.overfull())
                 except BlockingIOError:
                     continue
                 except Exception as error:
