@@ -27,11 +27,11 @@ class Connections:
         self._held: list[Connection] | None = None
         self.handshakes: deque[SecureConnection] = deque()  # those with a step to do
 
-    def open(self, endpoint: Endpoint, address: Address) -> Connection:
-        """Begin to connect. OSError when that fails at once."""
+    def open(self, endpoint: Endpoint, address: Address, tunnel: bytes = b"") -> Connection:
+        """Begin to connect. OSError when that fails at once. `tunnel` is for TLS through a proxy at that address."""
         if endpoint.tls:
             queue = self.handshakes.append
-            connection: Connection = SecureConnection(endpoint, address, self._socket_type, self._stamps, queue)
+            connection: Connection = SecureConnection(endpoint, address, self._socket_type, self._stamps, queue, tunnel)
         else:
             connection = Connection(endpoint, address, self._socket_type, self._stamps)
         self.by_fd[connection.fd] = connection

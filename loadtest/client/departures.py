@@ -13,6 +13,7 @@ from loadtest.client.connections import Connections
 from loadtest.client.exchange import End, Ended
 from loadtest.client.figures import Figures
 from loadtest.client.flight import Flight
+from loadtest.client.proxies import forwarded, tunnel_request
 from loadtest.client.secure import SecureConnection
 from loadtest.clock import mono_ns
 
@@ -33,9 +34,11 @@ class Departures:
         exchange = flight.exchange
         if exchange.connecting_ns is None:
             exchange.connecting_ns = mono_ns()
+        endpoint, proxy = exchange.endpoint, flight.proxy
+        tunnel = tunnel_request(endpoint, proxy) if proxy is not None and endpoint.tls else b""
         while flight.addresses:
             try:
-                connection = self._connections.open(exchange.endpoint, flight.addresses.pop(0))
+                connection = self._connections.open(endpoint, flight.addresses.pop(0), tunnel)
             except OSError as failed:
                 error = failed
                 continue
@@ -45,7 +48,11 @@ class Departures:
                 self._connected(flight, connection)
             return
         text = (error.strerror or str(error)) if error else "no address"
-        self._finish(flight, Ended(End.CONNECT_ERROR, "", f"{exchange.endpoint.host}:{exchange.endpoint.port}: {text}"))
+        if proxy is not None:
+            told = f"proxy {proxy.endpoint.host}:{proxy.endpoint.port}: {text}"
+            self._finish(flight, Ended(End.PROXY_ERROR, "proxy_connect", told))
+        else:
+            self._finish(flight, Ended(End.CONNECT_ERROR, "", f"{endpoint.host}:{endpoint.port}: {text}"))
 
     def resume(self, flight: Flight, connection: Connection) -> None:
         """The pending connect has succeeded or failed."""
@@ -72,8 +79,11 @@ class Departures:
                 self._connections.watch(connection)
 
     def send(self, flight: Flight, connection: Connection) -> None:
-        connection.unsent = memoryview(flight.exchange.request)
-        flight.exchange.sent_ns = flight.sent_ns = mono_ns()
+        exchange, request = flight.exchange, flight.exchange.request
+        if flight.proxy is not None and not exchange.endpoint.tls:
+            request = forwarded(request, exchange.endpoint, flight.proxy)
+        connection.unsent = memoryview(request)
+        exchange.sent_ns = flight.sent_ns = mono_ns()
         self.write(flight, connection)
 
     def write(self, flight: Flight, connection: Connection) -> None:

@@ -48,6 +48,7 @@ class End(StrEnum):
     RESET = "reset"
     CONNECT_ERROR = "connect_error"
     TLS_ERROR = "tls_error"
+    PROXY_ERROR = "proxy_error"  # the proxy of our own environment, not one in front of the router
     DNS_ERROR = "dns_error"
     TIMEOUT_CONNECT = "timeout_connect"
     TIMEOUT_FIRST_BYTE = "timeout_first_byte"

@@ -8,6 +8,7 @@ from typing import Any
 from loadtest.client.connection import Address, Connection
 from loadtest.client.exchange import End, Ended, Exchange, Read
 from loadtest.client.framing import ResponseFraming
+from loadtest.client.proxies import Proxy
 from loadtest.client.sse import Decoder
 
 
@@ -31,6 +32,7 @@ class Flight:
         "exchange",
         "feed",
         "framing",
+        "proxy",
         "received",
         "reused",
         "sent_ns",
@@ -45,6 +47,7 @@ class Flight:
         self.bytes_max = exchange.response_bytes_max
         self.addresses: list[Address] = []  # still to be tried
         self.connection: Connection | None = None
+        self.proxy: Proxy | None = None
         self.check_ns = 0  # no deadline can pass before this instant
         self.reset(reused=False)
 

@@ -27,6 +27,7 @@ _BY_END: dict[End, tuple[Outcome, str]] = {
     End.DNS_ERROR: (Outcome.CONNECT_ERROR, "dns"),
     End.TIMEOUT_CONNECT: (Outcome.CONNECT_ERROR, "connect_timeout"),
     End.TLS_ERROR: (Outcome.TLS_ERROR, "tls"),
+    End.PROXY_ERROR: (Outcome.PROXY_ERROR, "proxy"),
     End.TIMEOUT_FIRST_BYTE: (Outcome.CLIENT_TIMEOUT, "first_byte"),
     End.TIMEOUT_GAP: (Outcome.CLIENT_TIMEOUT, "gap"),
     End.TIMEOUT_TOTAL: (Outcome.CLIENT_TIMEOUT, "total"),
@@ -129,6 +130,8 @@ def _of_status(status: int, exchange: Exchange) -> Verdict:
         return Verdict(Outcome.AUTH_ERROR, f"{source}_{status}", text)
     if status == 404:
         return Verdict(Outcome.NOT_FOUND, f"{source}_404", text)
+    if status == 407:
+        return Verdict(Outcome.PROXY_ERROR, "proxy_407", text)
     if status == 429:
         return Verdict(Outcome.RATE_LIMITED, f"{source}_429", text)
     if status < 500:

@@ -12,6 +12,8 @@ so nothing can switch into it; its socket is closed and its descriptor may be re
 
 from __future__ import annotations
 
+import functools
+import os
 import select
 import socket
 import ssl
@@ -29,6 +31,7 @@ from loadtest.client.encoding import unpack_answer
 from loadtest.client.exchange import End, Ended, Exchange
 from loadtest.client.figures import Figures
 from loadtest.client.flight import Flight
+from loadtest.client.proxies import proxy_for
 from loadtest.client.resolver import Resolver
 from loadtest.client.secure import tls_ended
 from loadtest.client.stamps import EARLY_NS_MAX, SO_TIMESTAMPNS, STAMP_SPACE_BYTES, KernelClock
@@ -57,6 +60,7 @@ class Reactor:
         self._connections = Connections(epoll(), socket_type, stamps=kernel_stamps)
         self._departures = Departures(self._connections, self.counted, self._end)
         self._resolver = Resolver(self._hub.resolver)
+        self._proxy_for = functools.cache(functools.partial(proxy_for, environ=dict(os.environ)))
         self._clock = KernelClock() if kernel_stamps else None
         # The kernel switches stamping on a little after the first socket wants it, and off after the last one is
         # gone; packets in between carry none. A silent socket keeps it on.
@@ -113,6 +117,11 @@ class Reactor:
 
     def _start(self, flight: Flight) -> None:
         exchange = flight.exchange
+        try:
+            flight.proxy = self._proxy_for(exchange.endpoint)
+        except Ended as ended:
+            self._end(flight, ended)
+            return
         connection = self._connections.take(exchange.endpoint)
         if connection is None and not self._resolve(flight):
             return
@@ -131,17 +140,21 @@ class Reactor:
 
     def _resolve(self, flight: Flight) -> bool:
         exchange = flight.exchange
+        hop = exchange.endpoint if flight.proxy is None else flight.proxy.endpoint
         timeout = gevent.Timeout.start_new(exchange.deadlines.connect_s)
         try:
-            flight.addresses = self._resolver.addresses(exchange.endpoint)
+            flight.addresses = self._resolver.addresses(hop)
         except (OSError, UnicodeError) as error:
             text = getattr(error, "strerror", None) or str(error)
-            self._finish(flight, End.DNS_ERROR, f"{exchange.endpoint.host}: {text}")
+            if flight.proxy is None:
+                self._finish(flight, End.DNS_ERROR, f"{hop.host}: {text}")
+            else:
+                self._finish(flight, End.PROXY_ERROR, f"proxy {hop.host}: {text}", kind="proxy_dns")
             return False
         except gevent.Timeout as expired:
             if expired is not timeout:
                 raise
-            self._finish(flight, End.TIMEOUT_CONNECT, f"{exchange.endpoint.host}: no address within the deadline")
+            self._finish(flight, End.TIMEOUT_CONNECT, f"{hop.host}: no address within the deadline")
             return False
         finally:
             timeout.close()

@@ -18,6 +18,7 @@ from typing import Any
 
 from loadtest.client.connection import Address, Connection
 from loadtest.client.exchange import End, Ended, Endpoint
+from loadtest.client.proxies import tunnel_open
 
 RECORD_BYTES = 16_384  # the most plain text in one record
 WRITE_BYTES = 262_144  # encrypted in one go, about 0.2 ms; a longer request takes several passes
@@ -58,9 +59,12 @@ def tls_ended(error: OSError) -> Ended:
 
 
 class SecureConnection(Connection):
-    """A connection whose bytes are TLS records. `due(self)` is called when `shake_hands` has something to do."""
+    """A connection whose bytes are TLS records. `due(self)` is called when `shake_hands` has something to do.
 
-    __slots__ = ("_cipher", "_due", "_failed", "_incoming", "_outgoing", "_tls", "securing")
+    `tunnel` is what a proxy must be told first, if we are connected to one; its answer is the first step.
+    """
+
+    __slots__ = ("_answer", "_cipher", "_due", "_failed", "_incoming", "_outgoing", "_tls", "_tunnel", "securing")
 
     def __init__(
         self,
@@ -69,9 +73,12 @@ class SecureConnection(Connection):
         socket_type: Callable[..., socket.socket],
         stamps: bool,
         due: Callable[[SecureConnection], None],
+        tunnel: bytes = b"",
     ) -> None:
         self.securing = True
         self._due = due
+        self._tunnel = tunnel
+        self._answer: bytes | None = None  # to that, once it is asked
         self._cipher = memoryview(b"")  # encrypted and not yet taken by the socket
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
@@ -82,6 +89,8 @@ class SecureConnection(Connection):
     def shake_hands(self) -> bool:
         """The next step of the handshake. True when it is done and the request may be sent; Ended when it failed."""
         try:
+            if self._tunnel and not self._through():
+                return False
             if self._tls is None:
                 self._begin()
             else:
@@ -93,6 +102,8 @@ class SecureConnection(Connection):
         except BlockingIOError:
             return False
         except OSError as error:
+            if self._tunnel:
+                raise Ended(End.PROXY_ERROR, "proxy_closed", f"CONNECT: {error.strerror or error}") from None
             raise tls_ended(error) from None
 
     def write(self) -> bool:
@@ -118,6 +129,22 @@ class SecureConnection(Connection):
         self.mask = 0  # the kernel has disarmed it
         self._due(self)
         raise BlockingIOError
+
+    def _through(self) -> bool:
+        """Ask the proxy, then hear it. True when the way is open."""
+        if self._answer is None:
+            self._answer = b""
+            self._cipher = memoryview(self._tunnel)  # as it is: nothing is encrypted yet
+            self._flush()
+            return False
+        data = self.sock.recv(HANDSHAKE_READ_BYTES)
+        if not data:
+            raise Ended(End.PROXY_ERROR, "proxy_closed", "the proxy closed before it answered CONNECT")
+        self._answer += data
+        if not tunnel_open(self._answer):
+            return False
+        self._tunnel = b""
+        return True
 
     def _begin(self) -> None:
         try:

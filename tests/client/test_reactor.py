@@ -166,6 +166,18 @@ def test_connection_refused(reactor: Reactor) -> None:
     assert "refused" in exchange.error_text
 
 
+def test_a_literal_ipv6_address(reactor: Reactor) -> None:
+    def script(peer: Peer) -> None:
+        while body := peer.read_request():
+            peer.send(plain(body))
+
+    with ScriptedServer(script, host="::1") as server:
+        exchange = server.exchange()
+        reactor.run(exchange)
+        reactor.close()
+    assert (exchange.end, exchange.body, exchange.reads[0].kernel) == (End.COMPLETE, b"{}", True)
+
+
 def test_names_are_looked_up_and_unknown_ones_are_a_dns_error(reactor: Reactor) -> None:
     def script(peer: Peer) -> None:
         peer.read_request()

@@ -52,6 +52,16 @@ def test_instants_of_a_first_request_and_keep_alive(reactor: Reactor, trusted: A
     assert reactor.figures()["retried"] == 0
 
 
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+def test_other_ways_to_name_this_machine(reactor: Reactor, trusted: Authority, host: str) -> None:
+    listens = "::1" if host == "::1" else "127.0.0.1"  # localhost may be ::1 first: the next address is tried
+    with ScriptedServer(hello, tls=trusted.server("a"), host=listens) as server:
+        exchange = Exchange(server.endpoint._replace(host=host), request(b"hi"), PATIENT, 1000)
+        reactor.run(exchange)
+        reactor.close()
+    assert (exchange.end, exchange.body, exchange.error_text) == (End.COMPLETE, b"hi", "")
+
+
 @pytest.mark.parametrize("stalls", [False, True])
 def test_arrivals_contain_the_send(reactor: Reactor, trusted: Authority, stalls: bool) -> None:
     sent: list[tuple[int, int]] = []
