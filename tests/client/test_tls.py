@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +26,8 @@ from loadtest.client.departures import HANDSHAKE_STEPS_MAX
 from loadtest.client.exchange import End, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
-from loadtest.records import Outcome
+from loadtest.records import Outcome, Target
+from loadtest.swarm.preflight import SetupError, check_reachable
 
 
 def hello(peer: Peer) -> None:
@@ -176,14 +178,14 @@ def test_ends_with_and_without_close_notify(
         peer.read_request()
         peer.send(wire)
         assert isinstance(peer.sock, ssl.SSLSocket)
-        if notified:
-            peer.sock.setblocking(False)
-            try:
-                peer.sock.unwrap()
-            except ssl.SSLWantReadError:
+        with suppress(OSError):  # a client that has all it wants may be gone
+            if notified:
+                peer.sock.setblocking(False)
+                with suppress(ssl.SSLWantReadError):
+                    peer.sock.unwrap()
                 peer.sock.settimeout(20)
-                peer.sock.recv(1)  # the TCP connection is ours to keep open: the client must not wait for its end
-        peer.sock.shutdown(socket.SHUT_WR)
+                peer.sock.recv(1)  # the TCP connection stays open: the client must not wait for its end
+            peer.sock.shutdown(socket.SHUT_WR)
 
     context = trusted.server("a")
     context.maximum_version = version
@@ -307,6 +309,25 @@ def test_control_verifies_too(trusted: Authority) -> None:
         ControlClient(f"https://localhost:{server.endpoint.port}", None) as control,
     ):
         assert control.get_json("/") == {"a": 1}
+
+
+def test_preflight_reaches_a_target_with_a_private_authority(trusted: Authority, tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.sock.recv(65536)
+        peer.send(plain(b"{}"))
+        peer.wait_closed()
+
+    def target(server: ScriptedServer) -> Target:
+        return Target(name="t", route="cortensor", url=f"https://localhost:{server.endpoint.port}")
+
+    with ScriptedServer(script, tls=trusted.server("a")) as server:
+        check_reachable([target(server)])
+    stranger = Authority(tmp_path, "stranger").server("b")
+    with (
+        ScriptedServer(script, tls=stranger) as server,
+        pytest.raises(SetupError, match="certificate verify failed"),
+    ):
+        check_reachable([target(server)])
 
 
 PATCHED = """
