@@ -43,6 +43,7 @@ _BY_END: dict[End, tuple[Outcome, str]] = {
     End.DNS_ERROR: (Outcome.CONNECT_ERROR, "dns"),
     End.TIMEOUT_CONNECT: (Outcome.CONNECT_ERROR, "connect_timeout"),
     End.TLS_ERROR: (Outcome.TLS_ERROR, "tls"),
+    End.PROXY_ERROR: (Outcome.PROXY_ERROR, "proxy"),
     End.TIMEOUT_FIRST_BYTE: (Outcome.CLIENT_TIMEOUT, "first_byte"),
     End.TIMEOUT_GAP: (Outcome.CLIENT_TIMEOUT, "gap"),
     End.TIMEOUT_TOTAL: (Outcome.CLIENT_TIMEOUT, "total"),
@@ -118,7 +119,7 @@ def classify(exchange: Exchange, answer: Answer) -> Verdict:
     end = exchange.end
     assert end is not None, "the exchange has not ended"
     if end is End.CANCELLED:
-        return Verdict(Outcome.CANCELLED)
+        return Verdict(Outcome.CANCELLED, exchange.error_kind, exchange.error_text)
     ok = exchange.status is not None and 200 <= exchange.status < 300
     ended = answer.error is None and answer.stream_end in ("done_marker", "finish_reason")
     if ok and ended and end is not End.COMPLETE:
@@ -128,7 +129,8 @@ def classify(exchange: Exchange, answer: Answer) -> Verdict:
     if ok and answer.error is not None:
         return _of_error(answer, answer.error)
     if end in _BY_END:
-        return Verdict(*_BY_END[end], exchange.error_text)
+        outcome, kind = _BY_END[end]
+        return Verdict(outcome, exchange.error_kind or kind, exchange.error_text)
     if exchange.status is None:
         return Verdict(Outcome.TRUNCATED, f"{end}_before_headers", exchange.error_text)
     if not ok:
@@ -146,6 +148,8 @@ def _of_status(status: int, exchange: Exchange) -> Verdict:
         return Verdict(Outcome.AUTH_ERROR, f"{source}_{status}", text)
     if status == 404:
         return Verdict(Outcome.NOT_FOUND, f"{source}_404", text)
+    if status == 407:
+        return Verdict(Outcome.PROXY_ERROR, "proxy_407", text)
     if status == 429:
         return Verdict(Outcome.RATE_LIMITED, f"{source}_429", text)
     if status < 500:

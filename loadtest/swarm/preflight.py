@@ -118,7 +118,8 @@ def check_reachable(targets: Sequence[Target]) -> None:
             continue
         asked.add((target.url, path))
         try:
-            ControlClient(target.url or "", key_of(target)).get_json(path)
+            with ControlClient(target.url or "", key_of(target)) as control:
+                control.get_json(path)
         except ControlError as error:
             if error.kind == "auth":
                 named = f"the environment variable {target.key_env}" if target.key_env else "key_env in the profile"
