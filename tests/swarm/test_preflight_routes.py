@@ -22,6 +22,11 @@ def test_each_api_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, url: str, key: str | None) -> None:
             assert (url, key) == (URL, None)
 
+        def __enter__(self) -> Recording:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
         def get_json(self, path: str) -> Any:
             asked.append(path)
 
