@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-long lint bench clean help
+.PHONY: demo test test-long lint bench accuracy clean help
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
 
@@ -29,7 +29,11 @@ lint: $(READY)   ## ruff and mypy --strict
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(READY)  ## hot paths, as ratios against references of the same run
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/traffic.py
+	$(BIN)/python benchmarks/accuracy.py --quick
+
+accuracy: $(READY) ## every client against a server that knows the truth, 10 minutes; writes docs/accuracy.md
+	$(BIN)/python benchmarks/accuracy.py
 
 clean:           ## remove the virtual environment and caches; run folders stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

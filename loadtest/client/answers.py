@@ -19,6 +19,7 @@ from loadtest.client.sse import Decoder
 Reader = Callable[[bytes], Payload | None]
 
 NODE_HEADERS = (b"x-node", b"x-node-address", b"x-miner", b"x-miner-address")
+_new = tuple.__new__
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
@@ -79,12 +80,13 @@ def read_answer(exchange: Exchange, *, stream: bool, enveloped: bool = False) ->
     `enveloped`: a gateway may have put an envelope around the answer, and around each event of a stream.
     """
     answer = Answer()
-    answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(exchange.header(name)))), None)
+    told = dict(reversed(exchange.headers))  # the first of a name counts
+    answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(told.get(name)))), None)
     read_payload = enveloped_or_bare if enveloped else bare
     if exchange.status is None or not 200 <= exchange.status < 300:
         return answer
     start = exchange.body.lstrip()[:1]
-    events_announced = b"event-stream" in (exchange.header(b"content-type") or b"").lower()
+    events_announced = b"event-stream" in told.get(b"content-type", b"").lower()
     if start == b"{" or not (events_announced or stream):
         _read_document(answer, exchange, read_payload)
         if stream and not answer.problem:
@@ -121,15 +123,16 @@ def _read_stream(answer: Answer, exchange: Exchange, read_payload: Reader) -> No
     ends = [each.body_end for each in exchange.reads]
     payloads: list[tuple[int, Payload]] = []
     for event in decoder.feed(exchange.body):
-        while ends[read] < event.end_offset:
+        end_offset = event.end_offset
+        while ends[read] < end_offset:
             read += 1
         if answer.first_event_read is None:
             answer.first_event_read = read
-        if event.data.strip() == b"[DONE]":
-            answer.stream_end, answer.end_read = "done_marker", read
-            break
         payload = read_payload(event.data)
         if payload is None:
+            if event.data.strip() == b"[DONE]":
+                answer.stream_end, answer.end_read = "done_marker", read
+                break
             if event.event == "error":
                 answer.error = event.data.decode("utf-8", "replace") or "error event"
             else:
@@ -151,6 +154,8 @@ def _read_stream(answer: Answer, exchange: Exchange, read_payload: Reader) -> No
 def _of_one_miner(answer: Answer, payloads: list[tuple[int, Payload]]) -> list[tuple[int, Payload]]:
     """Streams of several miners may be interleaved in one response: follow the first and count the rest."""
     keys = [payload.id if payload.task_id is None else payload.task_id for _, payload in payloads]
+    if len(set(keys)) < 2:
+        return payloads
     given = [key for key in keys if key is not None]
     several = len(set(given)) > 1
     if several and all(payload.task_id is None for _, payload in payloads) and len(set(given)) == len(given):
@@ -190,7 +195,8 @@ def _take(answer: Answer, payload: Payload, read: int) -> None:
         if said.tool_calls:
             tool_call = _take_tool_calls(answer, said.tool_calls)
     if text or reasoning or tool_call:
-        answer.pieces.append(Piece(text, reasoning, bool(text), read, tool_call))
+        # Piece(...) would cost twice as much, and there is one for each chunk.
+        answer.pieces.append(_new(Piece, (text, reasoning, bool(text), read, tool_call)))
     if choice.finish_reason and answer.finish_reason is None:
         answer.finish_reason = named(choice.finish_reason)
         if answer.end_read is None:

@@ -107,7 +107,7 @@ def finish(
         connection_new=exchange.connection_new,
         retried=exchange.retried,
         reads=len(exchange.reads),
-        reads_kernel=sum(read.kernel for read in exchange.reads),
+        reads_kernel=sum([read.kernel for read in exchange.reads]),
         **(_chunks(exchange, answer, written) if call.stream and answer.streamed else {}),
     )
 
@@ -251,7 +251,7 @@ def _body_text(exchange: Exchange) -> str:
 
 
 def _error_text(verdict: Verdict, exchange: Exchange) -> str:
-    text = normalise(verdict.text, _secrets(exchange))
+    text = normalise(verdict.text, _secrets(exchange)) if verdict.text else ""
     wait = (exchange.header(b"retry-after") or b"").strip()
     if exchange.status is not None and exchange.status >= 400 and wait.isdigit() and len(wait) <= 5:
         # The one number that says what to do; it comes after the normalising, which hides numbers.
@@ -281,9 +281,9 @@ def _chunks(exchange: Exchange, answer: Answer, written: list[str]) -> dict[str,
         return fields
     arrivals: Sequence[Read] = [reads[piece.read] for piece in pieces]
     gaps = LogHistogram()
-    for earlier, later in pairwise(arrivals):
-        # A read with user time may seem earlier than its predecessor with a kernel stamp by the clocks' errors.
-        gaps.add(max(0, later.stamp_ns - earlier.stamp_ns))
+    # A read with user time may seem earlier than its predecessor with a kernel stamp by the clocks' errors: that
+    # counts as no gap.
+    gaps.add_all([later.stamp_ns - earlier.stamp_ns for earlier, later in pairwise(arrivals)])
     keys = sorted(gaps.counts)
     bounds = sorted(read.bound_ns for read in arrivals)
     if len(arrivals) <= CHUNKS_LISTED_MAX:

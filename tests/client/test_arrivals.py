@@ -110,6 +110,21 @@ def test_a_pass_cut_by_its_limit_is_no_complete_drain(monkeypatch: pytest.Monkey
     reactor.close()
 
 
+def test_the_passes_that_a_stall_left_out_count_as_late() -> None:
+    reactor = Reactor()
+    for _ in range(1_000):
+        reactor._plan_ns = mono_ns()
+        reactor._tick()
+    assert (reactor.counted.overshoot.quantile(0.99) or 0) < 5_000_000
+    reactor._plan_ns = mono_ns() - 2_000_000_000
+    reactor._tick()
+    figures = reactor.figures()
+    reactor.close()
+    # One pass was late, and 2,000 that should have been made meanwhile were late by 0 to 2 s.
+    assert figures["passes"] == 1_001 and figures["passes_late"] == 1
+    assert figures["overshoot_ns_p99"] > 1_500_000_000
+
+
 @pytest.mark.parametrize("step_ns", [10_000_000_000, -10_000_000_000])
 def test_stamps_that_cannot_be_true_fall_back_to_user_time(step_ns: int) -> None:
     sent: list[tuple[int, int]] = []

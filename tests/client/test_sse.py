@@ -56,7 +56,22 @@ def test_the_end_offset_is_the_least_that_must_have_arrived(name: str) -> None:
 
 
 LINES = st.sampled_from(
-    [b"data: a", b"data:b", b"data", b"data:  c", b": x", b"event: e", b"id: 1", b"id: \0", b"id", b"odd: y", b"", b""]
+    [
+        b"data: a",
+        b"data: one\n",
+        b"data: two\n\ndata: three\n",
+        b"data:b",
+        b"data",
+        b"data:  c",
+        b": x",
+        b"event: e",
+        b"id: 1",
+        b"id: \0",
+        b"id",
+        b"odd: y",
+        b"",
+        b"",
+    ]
 )
 ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 

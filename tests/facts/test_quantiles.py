@@ -57,6 +57,13 @@ def test_merging_is_the_same_as_adding_everything_to_one(parts: list[list[int]])
     assert merged.total() == sum(map(len, parts))
 
 
+@given(st.lists(st.integers(-5, 2**63 - 1), max_size=50))
+def test_adding_all_is_adding_each(values: list[int]) -> None:
+    at_once = LogHistogram()
+    at_once.add_all(values)
+    assert at_once.counts == filled(values).counts
+
+
 def test_a_copy_does_not_share_counts_and_uneven_lists_are_refused() -> None:
     counts = {3: 1}
     histogram = LogHistogram(counts)
