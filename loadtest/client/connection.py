@@ -77,6 +77,10 @@ class Connection:
             return int(select.EPOLLOUT)
         return int(select.EPOLLIN | select.EPOLLOUT) if self.unsent else int(select.EPOLLIN)
 
+    def close(self) -> None:
+        """Give the descriptor back. The connection is not to be used again."""
+        self.sock.close()
+
     def stale(self) -> bool:
         """An idle connection must be silent: True when the peer has closed it or has sent something unasked."""
         try:

@@ -80,7 +80,7 @@ class Connections:
         self._idle.get(connection.endpoint, {}).pop(connection.fd, None)
         self._epoll.unregister(connection.fd)
         if self._held is None:
-            connection.sock.close()
+            connection.close()
         else:
             self._held.append(connection)
 
@@ -91,7 +91,7 @@ class Connections:
 
     def release(self) -> None:
         for connection in self._held or ():
-            connection.sock.close()
+            connection.close()
         self._held = None
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from loadtest.client.connection import Address, Connection
@@ -124,6 +125,11 @@ class SecureConnection(Connection):
             return int(select.EPOLLIN | select.EPOLLONESHOT)
         return super().wanted() | (int(select.EPOLLOUT) if self._cipher else 0)
 
+    def close(self) -> None:
+        super().close()
+        self._failed = None
+        del self.receive  # our own method: nobody would collect that cycle, with all that OpenSSL keeps
+
     def _queue(self, size: int, ancillary_size: int) -> Any:
         """Stands for `receive` while the handshake lasts: nothing is read in the pass."""
         self.mask = 0  # the kernel has disarmed it
@@ -157,9 +163,13 @@ class SecureConnection(Connection):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
+            self._flush()
             return False
-        finally:
-            self._flush()  # the alert that tells the peer why, if it failed
+        except ssl.SSLError:
+            with suppress(OSError):
+                self._flush()  # the alert that tells the peer why
+            raise
+        self._flush()
         self.securing = False
         self.receive = self._receive
         return True
@@ -202,7 +212,8 @@ class SecureConnection(Connection):
         except ssl.SSLError as error:
             self._failed, ended = error, True
         if self._outgoing.pending:
-            self._flush()  # what TLS has to say to that; what the socket does not take goes before the next request
+            with suppress(OSError):  # whatever was read is no worse for a peer that hears no more
+                self._flush()  # what TLS has to say to that; what the socket does not take goes before the next request
         plain = parts[0] if len(parts) == 1 else b"".join(parts)
         if ended:
             if plain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import select
 import socket
 import ssl
@@ -24,8 +25,10 @@ from loadtest.client.answers import Answer
 from loadtest.client.control import ControlClient, ControlError
 from loadtest.client.departures import HANDSHAKE_STEPS_MAX
 from loadtest.client.exchange import End, Endpoint, Exchange
+from loadtest.client.flight import Flight
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
+from loadtest.client.secure import SecureConnection
 from loadtest.records import Outcome, Target
 from loadtest.swarm.preflight import SetupError, check_reachable
 
@@ -309,6 +312,31 @@ def test_control_verifies_too(trusted: Authority) -> None:
         ControlClient(f"https://localhost:{server.endpoint.port}", None) as control,
     ):
         assert control.get_json("/") == {"a": 1}
+
+
+def test_nothing_is_left_for_the_garbage_collector(reactor: Reactor, trusted: Authority) -> None:
+    # It is all but switched off during a run, and a TLS connection holds tens of kilobytes.
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(plain(b"hi", b"Connection: close\r\n"))
+
+    gc.collect()
+    gc.disable()
+    try:
+        with (
+            ScriptedServer(script, tls=trusted.server("a")) as server,
+            ScriptedServer(script, tls=trusted.server("expired", days=-1)) as refused,
+        ):
+            for each in (server, refused):
+                exchange = each.exchange()
+                exchange.cancel_after_chunks = 5
+                reactor.run(exchange)
+        while reactor._ticking:
+            gevent.sleep(0.01)
+        left = [type(each).__name__ for each in gc.get_objects() if isinstance(each, SecureConnection | Flight)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_preflight_reaches_a_target_with_a_private_authority(trusted: Authority, tmp_path: Path) -> None:
