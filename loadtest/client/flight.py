@@ -30,6 +30,7 @@ class Flight:
         "bytes_max",
         "check_ns",
         "connection",
+        "emptied_ns",
         "exchange",
         "feed",
         "framing",
@@ -57,6 +58,7 @@ class Flight:
         self.reused = reused
         self.received = 0
         self.sent_ns = 0
+        self.emptied_ns = 0  # just before the last read, if that left nothing in the socket
         self.stamps_ns: list[int] = []
         self.bounds_ns: list[int] = []
         self.body_ends: list[int] = []

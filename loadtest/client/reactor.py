@@ -1,15 +1,14 @@
 """All streams of a process in one epoll set, drained by a timer of the gevent hub.
 
 A pass takes the bytes that wait on every socket with the kernel's receive timestamp and feeds the HTTP framing;
-everything else is decoded after the end, in the greenlet that asked. A pass that found every socket empty is a
-*complete drain*, and the instant just before its last look is carried by the reads of the next one: when the
-process stalls, the kernel merges what waited and keeps the last stamp, so the true arrival of a read's first byte
-lies in (that instant, stamp].
+everything else is decoded after the end, in the greenlet that asked. A look that named every socket with something in
+it, all of which was then taken, is a *complete drain*, and the instant before it is carried by the reads that follow:
+when the process stalls, the kernel merges what waited and keeps the last stamp, so the true arrival of a read's first
+byte lies in (that instant, stamp]. So does what followed the socket's own last read, if that took all there was.
 
 Greenlets are woken through one Waiter per request, after the pass and for about a millisecond: each decodes its
-answer, and gevent itself would run fifty of them, 40 ms, before it looks at the sockets again. A greenlet that
-was killed has left its Waiter, so nothing can switch into it; its socket is closed and its descriptor may be
-reused at once.
+answer, and gevent itself would run fifty of them, 40 ms, before it looks at the sockets again. One that was killed
+has left its Waiter, so nothing can switch into it; its socket is closed and its descriptor may be reused at once.
 """
 
 from __future__ import annotations
@@ -204,8 +203,6 @@ class Reactor:
 
     def _wake(self) -> None:
         """Let greenlets go on whose exchange has ended. They run here, in the hub's timer, until they wait again."""
-        if not self._ended:
-            return
         until_ns = mono_ns() + WAKE_NS_MAX
         while self._ended:
             self._ended.popleft().switch(None)
@@ -213,7 +210,7 @@ class Reactor:
                 return
 
     def _drain(self, started_ns: int) -> bool:
-        """Take what waits on all sockets. True when at the end every socket was seen to be empty."""
+        """Take what waits on all sockets. True when at the end every socket was seen to be empty at once."""
         clock = self._clock
         stamping = clock is not None and clock.trusted(started_ns)
         offset_ns = clock.offset_ns if clock is not None else 0
@@ -229,6 +226,7 @@ class Reactor:
                 self._drained_ns = looked_ns
                 return True
             ready_ns = mono_ns()
+            emptied = len(events) < EVENTS_MAX  # none was left out; a full read may leave something
             for fd, mask in events:
                 connection = connections.get(fd)
                 if connection is None:
@@ -241,8 +239,9 @@ class Reactor:
                     if not data:
                         self._hung_up(flight)
                         continue
-                    sent_ns = flight.sent_ns
-                    floor_ns = drained_ns if drained_ns > sent_ns else sent_ns  # noqa: FURB136 max() is slow
+                    floor_ns = flight.emptied_ns or flight.sent_ns
+                    if drained_ns > floor_ns:
+                        floor_ns = drained_ns
                     kernel = False
                     if stamping and ancillary:
                         seconds, rest = _timespec(ancillary[0][2])
@@ -258,7 +257,11 @@ class Reactor:
                     if bound_ns < 0:
                         # Within the errors of the two clocks; an answer never precedes its request.
                         bound_ns = 0
-                        stamp_ns = max(stamp_ns, sent_ns)
+                        stamp_ns = max(stamp_ns, flight.sent_ns)
+                    if len(data) < READ_BYTES:
+                        flight.emptied_ns = ready_ns
+                    else:
+                        emptied = False
                     flight.received += len(data)
                     framing = flight.framing
                     flight.feed(data)
@@ -274,6 +277,8 @@ class Reactor:
                 except Exception as error:
                     if connection.flight is not None:
                         self._broken(connection.flight, error)
+            if emptied:
+                self._drained_ns = drained_ns = looked_ns
 
     def _attend(self, connection: Connection, mask: int) -> bool:
         """Whatever is not a plain read. True when there may be something to read as well."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import gevent
 import pytest
@@ -108,6 +109,41 @@ def test_a_pass_cut_by_its_limit_is_no_complete_drain(monkeypatch: pytest.Monkey
     assert reactor._drain(mono_ns()) is True
     assert reactor._drained_ns > drained_ns
     reactor.close()
+
+
+def test_a_socket_s_own_last_read_bounds_the_next_when_no_drain_is_ever_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[int, int]] = []
+    reactor = Reactor()
+    drain = reactor._drain
+
+    def overloaded(started_ns: int) -> bool:
+        reactor._drained_ns = 0
+        return drain(started_ns)
+
+    monkeypatch.setattr(reactor, "_drain", overloaded)
+    with ScriptedServer(stream(0.005, 30, sent)) as server:
+        exchange = server.exchange()
+        reactor.run(exchange)
+        reactor.close()
+    assert_contained(exchange, sent)
+    for earlier, later in pairwise(exchange.reads):
+        assert later.bound_ns <= later.stamp_ns - earlier.stamp_ns + CLOCK_ERROR_NS
+
+
+def test_a_read_that_was_full_says_nothing_of_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each event takes two reads and comes up to 40 ms before the pass: the second read must not claim that its
+    # bytes arrived after the first one.
+    monkeypatch.setattr("loadtest.client.reactor.READ_BYTES", 10)
+    sent: list[tuple[int, int]] = []
+    reactor = Reactor(drain_ms=40)
+    with ScriptedServer(stream(0.055, 10, sent)) as server:
+        exchange = server.exchange()
+        reactor.run(exchange)
+        reactor.close()
+    assert len(exchange.reads) > 20
+    assert_contained(exchange, sent)
 
 
 def test_the_passes_that_a_stall_left_out_count_as_late() -> None:
