@@ -20,8 +20,9 @@ demo: $(READY)   ## simulator, master and two workers, about 40 s of load, ends 
 test: $(READY)   ## the whole test suite but faults, soak and browser; under 15 minutes
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(READY) ## faults, soak and browser; installs chromium when root
+test-long: $(READY) ## faults, soak and browser; installs chromium and nginx when root
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -qy chromium)
+	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || (apt-get update -q && apt-get install -qy nginx)
 	$(BIN)/python -m pytest -m long
 
 lint: $(READY)   ## ruff and mypy --strict

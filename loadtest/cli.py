@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     commands.add_parser("simulate", help="run a local network to test against", add_help=False)
     _add_run(commands)
+    _add_check(commands)
     commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
     _add_join(commands)
     _add_report(commands)
@@ -96,15 +97,35 @@ def _add_run(commands: Commands) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_check(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="can this target be measured? a preflight of seconds",
+        description="Send about ten requests to each target of a profile and say what a run would not see: key, "
+        "stream or buffer, end marker, usage, cancellation, keep-alive, body limit, error bodies, balance.",
+        epilog="exit codes: 0 nothing failed, 3 something failed, 1 a target is unreachable, 2 usage",
+    )
+    check.add_argument("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
+    check.add_argument("--profile", default="smoke", metavar="NAME", help="whose targets (default %(default)s)")
+    check.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a host that is not this machine"
+    )
+    check.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    check.set_defaults(command=_check)
+
+
 def _add_join(commands: Commands) -> None:
     join = commands.add_parser(
         "join",
         help="join a run's requests with nodes and reputation, and compute its summary",
         description="Attribute each request to the node that served it, join the last reputation known before it was "
         "sent, and write joined/ and summary.json.",
+        epilog="exit codes: 0 joined, 1 could not join, or joined without reputation though the run was observed",
     )
     join.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    join.add_argument("--partial", action="store_true", help="use the rows of a run that did not end")
+    join.add_argument(
+        "--partial", action="store_true", help="use the rows of a run that did not end, those in its spools included"
+    )
     join.set_defaults(command=_join)
 
 
@@ -115,6 +136,13 @@ def _add_report(commands: Commands) -> None:
         description="Draw report.html and summary.md from summary.json.",
     )
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    report.add_argument(
+        "--compat",
+        action="append",
+        choices=("vllm", "aiperf"),
+        default=[],
+        help="also write the same rows under that tool's definitions (vllm-bench.json, aiperf.json); may be repeated",
+    )
     report.set_defaults(command=_report)
 
 
@@ -150,15 +178,25 @@ def _run(args: argparse.Namespace) -> int:
     return run(args.profile, args.host, args.workers, args.runs_dir, args.locust_options)
 
 
+def _check(args: argparse.Namespace) -> int:
+    from loadtest.jobs.check import check
+
+    return check(args.host, args.profile, args.allow_host, as_json=args.json)
+
+
 def _join(args: argparse.Namespace) -> int:
     from loadtest.analysis.join import join_run
     from loadtest.analysis.summary import summarise
+    from loadtest.collector.rows import recover
 
+    if args.partial and (rows := recover(args.run)):
+        print(f"{rows} rows were still in spool/ and are stored now", file=sys.stderr)
     print(f"joining {args.run} ...", file=sys.stderr)
-    for warning in join_run(args.run, partial=args.partial)["warnings"]:
-        print(f"loadtest: warning: {warning}", file=sys.stderr)
+    figures = join_run(args.run, partial=args.partial)
     summarise(args.run)
-    return 0
+    for warning in figures["warnings"]:
+        print(f"loadtest: {warning}", file=sys.stderr)
+    return 1 if figures["nothing_observed"] else 0
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -166,6 +204,10 @@ def _report(args: argparse.Namespace) -> int:
 
     print(f"drawing {args.run} ...", file=sys.stderr)
     print(report_run(args.run))
+    for tool in args.compat:
+        from loadtest.analysis.compat import WRITERS
+
+        print(WRITERS[tool](args.run))
     return 0
 
 

@@ -96,13 +96,13 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     # What became of it.
     outcome: str
     error_kind: str = ""  # a short closed word within the outcome, such as "nginx_504"
-    error_text: str = ""  # normalised: digits, ids and addresses replaced; at most 200 characters
+    error_text: str = ""  # normalised: digits (but of Retry-After), ids, addresses replaced; at most 200 characters
     http_status: int | None = None
     finish_reason: str | None = None
     stream_end: str = ""  # "done_marker", "finish_reason", "body_end", "cut" or "" (no stream)
     usage_prompt_tokens: int | None = None
     usage_completion_tokens: int | None = None
-    counted_tokens: int | None = None  # our own count of the visible and reasoning text
+    counted_tokens: int | None = None  # our own count of the visible text, the reasoning and tool calls
     bytes_sent: int = 0
     bytes_received: int = 0
     text_sha256: str | None = None  # of the answer, stripped of white space at both ends
@@ -117,8 +117,8 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     sent_last_ns: int | None = None  # just after the last write
     headers_ns: int | None = None
     first_chunk_ns: int | None = None  # first event of any kind
-    first_content_ns: int | None = None  # first non-empty text, reasoning included
-    first_visible_ns: int | None = None  # first non-empty text that is not reasoning
+    first_content_ns: int | None = None  # first non-empty text, reasoning and tool calls included
+    first_visible_ns: int | None = None  # first non-empty text that is neither
     last_content_ns: int | None = None
     done_ns: int | None = None
     clock_offset_ns: int = 0  # add to any instant of this row: the master's monotonic clock
@@ -140,6 +140,20 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     first_content_bound_ns: int | None = None
     arrival_bound_ns_p50: int | None = None
     arrival_bound_ns_max: int | None = None
+
+    # Chunks with a choice in them, text or not: other tools count these.
+    choice_chunks: int = 0
+    last_choice_ns: int | None = None
+
+
+class AnswerText(msgspec.Struct, frozen=True, kw_only=True):
+    """What one answer said, kept when asked for; (worker, seq) is its row. At most 500,000 characters each."""
+
+    worker: int
+    seq: int
+    text: str  # as the router tells it, <think> blocks included
+    reasoning: str = ""  # told in a field of its own
+    tool_calls: str = ""  # JSON: [{"id", "name", "arguments"}], "" for none
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):

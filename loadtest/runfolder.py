@@ -6,6 +6,7 @@
       tasks/*.parquet          look-ups of tasks                  (TaskRecord)
       snapshots/*.parquet      what was said of nodes             (NodeSnapshot)
       router/*.parquet         router status samples              (RouterSample)
+      texts/*.parquet          what the answers said, when asked for (AnswerText)
       bodies/<outcome>/*.bin   raw bytes of failed answers
       spool/                   rows not yet acknowledged; empty after a good end
       joined/*.parquet, summary.json, summary.md, report.html
@@ -30,6 +31,7 @@ import msgspec
 from loadtest.clock import utc_stamp
 from loadtest.records import (
     SCHEMA_VERSION,
+    AnswerText,
     NodeSnapshot,
     RequestRecord,
     RouterSample,
@@ -46,6 +48,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "tasks": TaskRecord,
     "snapshots": NodeSnapshot,
     "router": RouterSample,
+    "texts": AnswerText,
 }
 _VERSION_KEY = b"loadtest_schema"
 

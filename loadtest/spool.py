@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.records import RequestRecord
+from loadtest.records import AnswerText, RequestRecord
 
 ENTRY_BYTES_MAX = 8 << 20  # a row with 100,000 chunks is 2 MB
 _HEAD = 8
@@ -41,8 +41,14 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-Entry = Started | Finished | Body
-_KINDS: dict[bytes, type[Entry]] = {b"s": Started, b"f": Finished, b"b": Body}
+class Text(msgspec.Struct, frozen=True, array_like=True):
+    """What an answer said, in runs that keep it."""
+
+    record: AnswerText
+
+
+Entry = Started | Finished | Body | Text
+_KINDS: dict[bytes, type[Entry]] = {b"s": Started, b"f": Finished, b"b": Body, b"t": Text}
 _LETTERS = {kind: letter for letter, kind in _KINDS.items()}
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {letter: msgspec.msgpack.Decoder(kind) for letter, kind in _KINDS.items()}

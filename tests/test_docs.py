@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from loadtest import fitness
+from loadtest.client.routes import ROUTES
 from loadtest.traffic.profile import load_profile, profile_names
 
 REPO = Path(__file__).resolve().parent.parent
 README = (REPO / "README.md").read_text()
-COMMANDS = ("demo", "simulate", "run", "observe", "join", "report", "accuracy")
+COMMANDS = ("demo", "simulate", "run", "check", "observe", "join", "report", "accuracy")
 
 
 def test_every_profile_is_in_the_readme() -> None:
@@ -25,6 +26,11 @@ def test_every_profile_is_in_the_readme() -> None:
 def test_the_kinds_of_members_are_counted_right() -> None:
     words = {8: "eight", 9: "nine", 10: "ten"}
     assert f"{words[len(load_profile('community').personas)]} kinds of members" in README
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_is_in_the_readme(route: str) -> None:
+    assert f'`"{route}"`' in README
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ PACKAGE = REPO / "loadtest"
 
 FLOORS: list[set[str]] = [
     {"records", "clock", "quantiles", "fitness"},
-    {"runfolder", "spool", "traffic", "client"},
+    {"runfolder", "spool", "processes", "traffic", "client"},
     {"swarm", "collector", "simulator", "observe", "analysis"},
     {"report"},
     {"jobs"},

@@ -49,6 +49,7 @@ def join_run(run: Path, *, partial: bool = False, tolerance_s: float | None = No
 
     `tolerance_s` is the greatest age of a snapshot that still counts; without it two poll periods plus the grace
     time. `partial` takes a run that did not end as it is. RunFolderError: half written, damaged, another version.
+    `nothing_observed` in the figures: the run was to be observed and there is not one snapshot.
     """
     manifest = read_manifest(run) if partial else _require_complete(run)
     requests = requests_frame(run)
@@ -65,6 +66,7 @@ def join_run(run: Path, *, partial: bool = False, tolerance_s: float | None = No
     write_joined(run / JOINED_MINERS, _with_miners(joined, attribution, snapshots, clocks, tolerance_s))
 
     figures = _figures(run, joined, snapshots, tolerance_s, partial)
+    figures["nothing_observed"] = bool(manifest.get("observed")) and not len(snapshots)
     write_text(run / FIGURES, json.dumps(figures, indent=1) + "\n")
     if manifest.get("state") != "running":
         update_manifest(run, state="joined")
@@ -184,7 +186,7 @@ def _require_complete(run: Path) -> dict[str, Any]:
     if left:
         raise RunFolderError(
             f"{run}: {len(left)} spool files hold rows the collector did not take; "
-            f"`loadtest join --partial` joins without them"
+            f"`loadtest join --partial` stores and uses them"
         )
     return manifest
 

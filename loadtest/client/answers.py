@@ -2,18 +2,21 @@
 
 One reader for all routes: text completions (`choices[0].text`) and chat (`delta` or `message`), streamed or not.
 The payload decides the shape, not the request: routers answer plain JSON where a stream was asked for.
+Everything that goes into a row is bounded here, so that no peer can write what a row cannot hold.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from loadtest.client.exchange import End, Exchange
+from loadtest.client.payload import Payload, ToolCallDelta, bare, count, enveloped_or_bare, error_message, named
 from loadtest.client.sse import Decoder
+
+Reader = Callable[[bytes], Payload | None]
 
 NODE_HEADERS = (b"x-node", b"x-node-address", b"x-miner", b"x-miner-address")
 _new = tuple.__new__
@@ -21,12 +24,26 @@ _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 class Piece(NamedTuple):
-    """Text of one chunk and the index of the read that completed it."""
+    """What one chunk said and the index of the read that completed it."""
 
     text: str
     reasoning: str  # told in a field of its own
     visible: bool  # `text` has something outside <think> blocks
     read: int
+    tool_call: str = ""  # names and arguments of functions, as far as this chunk told them
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A function that the model asks for; its arguments are JSON as the model wrote it, whole or not."""
+
+    id: str = ""
+    name: str = ""
+    parts: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.parts)
 
 
 @dataclass(slots=True)
@@ -48,95 +65,48 @@ class Answer:
     text: str = ""  # the answer as the router tells it, <think> blocks included, separate reasoning fields not
     visible_text: str = ""
     thinking_unfinished: bool = False
-    chunks_ignored: int = 0  # of other miners, interleaved in the same response
+    tool_calls: dict[int, ToolCall] = field(default_factory=dict)  # by the index that the server gives them
+    choice_index: int | None = None  # the choice that is followed: the first one told
+    choice_chunks: int = 0  # chunks of it, those without text included
+    last_choice_read: int | None = None
+    chunks_ignored: int = 0  # of other miners and other choices, interleaved in the same response
     events_unreadable: int = 0
     data_left: bool = False  # an event was begun and never finished
 
 
-# Decoded JSON has no cycles, so the garbage collector need not look at it.
+def read_answer(exchange: Exchange, *, stream: bool, enveloped: bool = False) -> Answer:
+    """The answer in an exchange, whatever its end; an empty one for a status but 2xx. Never raises for what came.
 
-
-class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Named(msgspec.Struct, gc=False):
-    miner_address: str | None = None
-    miner_address_camel: str | None = msgspec.field(default=None, name="minerAddress")
-    address: str | None = None
-
-    def node(self) -> str | None:
-        return self.miner_address or self.miner_address_camel or self.address
-
-
-class _Choice(_Named, gc=False):
-    text: str | None = None
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Payload(_Named, gc=False):
-    id: str | int | None = None
-    task_id: str | int | None = None
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Payload).decode
-
-
-def read_answer(exchange: Exchange, *, stream: bool) -> Answer:
-    """The answer in an exchange, whatever its end; an empty one for a status but 2xx. Never raises for what came."""
+    `enveloped`: a gateway may have put an envelope around the answer, and around each event of a stream.
+    """
     answer = Answer()
     told = dict(reversed(exchange.headers))  # the first of a name counts
     answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(told.get(name)))), None)
+    read_payload = enveloped_or_bare if enveloped else bare
     if exchange.status is None or not 200 <= exchange.status < 300:
         return answer
     start = exchange.body.lstrip()[:1]
     events_announced = b"event-stream" in told.get(b"content-type", b"").lower()
     if start == b"{" or not (events_announced or stream):
-        _read_document(answer, exchange)
+        _read_document(answer, exchange, read_payload)
         if stream and not answer.problem:
             answer.problem = "json_for_stream"
     elif stream or events_announced:
-        _read_stream(answer, exchange)
+        _read_stream(answer, exchange, read_payload)
         if not stream:
             answer.problem = "sse_for_json"
     _tell_thinking(answer)
     return answer
 
 
-def error_message(payload: Any) -> str | None:
-    """The readable part of an error as routers and gateways send it, or None when there is none."""
-    if not payload:
-        return None
-    if isinstance(payload, dict):
-        inner = payload.get("error") or payload.get("detail")
-        if isinstance(inner, (dict, str)):
-            return error_message(inner)
-        told = [payload[key] for key in ("code", "type", "message") if isinstance(payload.get(key), (str, int))]
-        if told:
-            return ": ".join(str(part) for part in told)
-    return payload if isinstance(payload, str) else msgspec.json.encode(payload).decode()
-
-
 def _text(value: bytes | None) -> str | None:
-    return value.decode("latin-1").strip() or None if value else None
+    return named(value.decode("latin-1").strip()) if value else None
 
 
-def _read_document(answer: Answer, exchange: Exchange) -> None:
+def _read_document(answer: Answer, exchange: Exchange, read_payload: Reader) -> None:
     if exchange.end is not End.COMPLETE:
         return
-    payload = _payload(exchange.body)
+    payload = read_payload(exchange.body)
     if payload is None:
         answer.problem = "not_json"
         return
@@ -146,19 +116,19 @@ def _read_document(answer: Answer, exchange: Exchange) -> None:
     _take(answer, payload, exchange.read_at(len(exchange.body)))
 
 
-def _read_stream(answer: Answer, exchange: Exchange) -> None:
+def _read_stream(answer: Answer, exchange: Exchange, read_payload: Reader) -> None:
     answer.streamed = True
     decoder = Decoder()
     read = 0
     ends = [each.body_end for each in exchange.reads]
-    payloads: list[tuple[int, _Payload]] = []
+    payloads: list[tuple[int, Payload]] = []
     for event in decoder.feed(exchange.body):
         end_offset = event.end_offset
         while ends[read] < end_offset:
             read += 1
         if answer.first_event_read is None:
             answer.first_event_read = read
-        payload = _payload(event.data)
+        payload = read_payload(event.data)
         if payload is None:
             if event.data.strip() == b"[DONE]":
                 answer.stream_end, answer.end_read = "done_marker", read
@@ -181,54 +151,74 @@ def _read_stream(answer: Answer, exchange: Exchange) -> None:
             answer.stream_end = "body_end" if exchange.end is End.COMPLETE else "cut"
 
 
-def _of_one_miner(answer: Answer, payloads: list[tuple[int, _Payload]]) -> list[tuple[int, _Payload]]:
+def _of_one_miner(answer: Answer, payloads: list[tuple[int, Payload]]) -> list[tuple[int, Payload]]:
     """Streams of several miners may be interleaved in one response: follow the first and count the rest."""
     keys = [payload.id if payload.task_id is None else payload.task_id for _, payload in payloads]
     if len(set(keys)) < 2:
         return payloads
-    named = [key for key in keys if key is not None]
-    several = len(set(named)) > 1
-    if several and all(payload.task_id is None for _, payload in payloads) and len(set(named)) == len(named):
+    given = [key for key in keys if key is not None]
+    several = len(set(given)) > 1
+    if several and all(payload.task_id is None for _, payload in payloads) and len(set(given)) == len(given):
         several = False  # a server that gives every chunk an id of its own
     if not several:
         return payloads
-    ours = [pair for pair, key in zip(payloads, keys, strict=True) if key is None or key == named[0]]
+    ours = [pair for pair, key in zip(payloads, keys, strict=True) if key is None or key == given[0]]
     answer.chunks_ignored = len(payloads) - len(ours)
     return ours
 
 
-def _payload(data: bytes) -> _Payload | None:
-    try:
-        return _decode(data)
-    except UnicodeDecodeError:
-        # A model that cuts a character in two is read as browsers read it, with a replacement character.
-        return _payload(data.decode("utf-8", "replace").encode())
-    except msgspec.MsgspecError:
-        return None
-
-
-def _take(answer: Answer, payload: _Payload, read: int) -> None:
+def _take(answer: Answer, payload: Payload, read: int) -> None:
     if payload.task_id is not None:
-        answer.task_id = str(payload.task_id)
+        answer.task_id = named(payload.task_id)
     if payload.usage is not None:
-        answer.usage_prompt_tokens = payload.usage.prompt_tokens
-        answer.usage_completion_tokens = payload.usage.completion_tokens
+        answer.usage_prompt_tokens = count(payload.usage.prompt_tokens)
+        answer.usage_completion_tokens = count(payload.usage.completion_tokens)
     choice = payload.choices[0] if payload.choices else None
     if answer.node_hint is None and not answer.pieces:
         # Told with the first text or not at all; asking every chunk would cost a fifth of the reading.
-        answer.node_hint = payload.node() or (choice.node() if choice is not None else None)
+        answer.node_hint = named(payload.node() or (choice.node() if choice is not None else None))
     if choice is None:
         return
-    said = choice.delta or choice.message or _Delta()
-    text = choice.text or said.content or ""
-    reasoning = said.reasoning_content or said.reasoning or ""
-    if text or reasoning:
+    if answer.choice_index is None:
+        answer.choice_index = choice.index
+    elif choice.index is not None and choice.index != answer.choice_index:
+        answer.chunks_ignored += 1
+        return
+    answer.choice_chunks += 1
+    answer.last_choice_read = read
+    said = choice.delta or choice.message
+    text = choice.text or ""
+    reasoning = tool_call = ""
+    if said is not None:
+        text = text or said.content or ""
+        reasoning = said.reasoning_content or said.reasoning or ""
+        if said.tool_calls:
+            tool_call = _take_tool_calls(answer, said.tool_calls)
+    if text or reasoning or tool_call:
         # Piece(...) would cost twice as much, and there is one for each chunk.
-        answer.pieces.append(_new(Piece, (text, reasoning, bool(text), read)))
+        answer.pieces.append(_new(Piece, (text, reasoning, bool(text), read, tool_call)))
     if choice.finish_reason and answer.finish_reason is None:
-        answer.finish_reason = choice.finish_reason
+        answer.finish_reason = named(choice.finish_reason)
         if answer.end_read is None:
             answer.end_read = read
+
+
+def _take_tool_calls(answer: Answer, deltas: list[ToolCallDelta]) -> str:
+    """Add what a chunk tells of tool calls to those of the same index; return the text it brought."""
+    brought = []
+    for place, delta in enumerate(deltas):
+        call = answer.tool_calls.setdefault(place if delta.index is None else delta.index, ToolCall())
+        call.id = call.id or delta.id or ""
+        function = delta.function
+        if function is None:
+            continue
+        if function.name and not call.name:
+            call.name = function.name
+            brought.append(function.name)
+        if function.arguments:
+            call.parts.append(function.arguments)
+            brought.append(function.arguments)
+    return "".join(brought)
 
 
 def _tell_thinking(answer: Answer) -> None:

@@ -1,8 +1,4 @@
-"""One TCP connection.
-
-This is the one place that touches a socket's bytes, so TLS belongs here: `receive` would read ciphertext by
-`recvmsg` into an `ssl.MemoryBIO` and hand on the plain text under the same kernel stamp, `write` the reverse.
-"""
+"""One TCP connection. With `secure.py`, which puts TLS on it, the one place that touches a socket's bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +40,7 @@ class Connection:
             self.sock.close()
             raise
         self.fd = self.sock.fileno()
-        self.receive = self.sock.recvmsg
+        self.receive: Callable[[int, int], tuple[bytes, list[Any], int, Any]] = self.sock.recvmsg
         self.mask = self.wanted()  # as registered
 
     def _connect(self) -> bool:
@@ -80,6 +76,10 @@ class Connection:
         if not self.connected:
             return int(select.EPOLLOUT)
         return int(select.EPOLLIN | select.EPOLLOUT) if self.unsent else int(select.EPOLLIN)
+
+    def close(self) -> None:
+        """Give the descriptor back. The connection is not to be used again."""
+        self.sock.close()
 
     def stale(self) -> bool:
         """An idle connection must be silent: True when the peer has closed it or has sent something unasked."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from loadtest.client.connection import Address, Connection
 from loadtest.client.exchange import Endpoint
+from loadtest.client.secure import SecureConnection
 
 IDLE_PER_ENDPOINT_MAX = 2048  # a burst of streams may end together; beyond this a connection is closed, not kept
 
@@ -23,10 +25,15 @@ class Connections:
         self._stamps = stamps
         self._idle: dict[Endpoint, dict[int, Connection]] = {}
         self._held: list[Connection] | None = None
+        self.handshakes: deque[SecureConnection] = deque()  # those with a step to do
 
-    def open(self, endpoint: Endpoint, address: Address) -> Connection:
-        """Begin to connect. OSError when that fails at once."""
-        connection = Connection(endpoint, address, self._socket_type, self._stamps)
+    def open(self, endpoint: Endpoint, address: Address, tunnel: bytes = b"") -> Connection:
+        """Begin to connect. OSError when that fails at once. `tunnel` is for TLS through a proxy at that address."""
+        if endpoint.tls:
+            queue = self.handshakes.append
+            connection: Connection = SecureConnection(endpoint, address, self._socket_type, self._stamps, queue, tunnel)
+        else:
+            connection = Connection(endpoint, address, self._socket_type, self._stamps)
         self.by_fd[connection.fd] = connection
         self._epoll.register(connection.fd, connection.mask)
         return connection
@@ -37,6 +44,14 @@ class Connections:
         if wanted != connection.mask:
             self._epoll.modify(connection.fd, wanted)
             connection.mask = wanted
+
+    def next_handshakes(self, most: int) -> Iterator[SecureConnection]:
+        """The connections with a handshake step to do, first come, first served; those given up are left out."""
+        while self.handshakes and most:
+            connection = self.handshakes.popleft()
+            if self.by_fd.get(connection.fd) is connection and connection.securing:
+                most -= 1
+                yield connection
 
     def take(self, endpoint: Endpoint) -> Connection | None:
         """An idle connection, the one used last: it is the least likely to have been closed by the peer."""
@@ -65,7 +80,7 @@ class Connections:
         self._idle.get(connection.endpoint, {}).pop(connection.fd, None)
         self._epoll.unregister(connection.fd)
         if self._held is None:
-            connection.sock.close()
+            connection.close()
         else:
             self._held.append(connection)
 
@@ -76,7 +91,7 @@ class Connections:
 
     def release(self) -> None:
         for connection in self._held or ():
-            connection.sock.close()
+            connection.close()
         self._held = None
 
     def close(self) -> None:

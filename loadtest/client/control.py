@@ -5,13 +5,18 @@ Not for measuring: it is synchronous and lives in the observer's own process.
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from loadtest.client.errortext import normalise
+from loadtest.client.exchange import Ended, Endpoint
+from loadtest.client.proxies import proxy_for
+from loadtest.client.secure import tls_context
 from loadtest.clock import Deadline
 
 CONNECT_S = 5.0
@@ -36,11 +41,14 @@ class ControlClient:
         self._base_url = base_url.rstrip("/")
         self._key = key
         self._total_s = total_s
+        self._unusable = ""  # why the environment's proxy cannot be used
         self._client = httpx.Client(
             headers={"Accept": "application/json", "User-Agent": "router-loadtest"}
             | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=httpx.Timeout(min(READ_S, total_s), connect=min(CONNECT_S, total_s)),
-            trust_env=False,  # a proxy variable would send a loopback target's key elsewhere
+            verify=tls_context(),  # httpx's own knows nothing of SSL_CERT_FILE once it is not to trust the environment
+            proxy=self._proxy_to(base_url),
+            trust_env=False,  # httpx would send a loopback target's key to a proxy
             follow_redirects=False,
         )
 
@@ -50,6 +58,8 @@ class ControlClient:
     def get_json(self, path: str) -> Any:
         """The decoded JSON of a 2xx. `path` begins with a slash. Raises ControlError, within `total_s` and a read."""
         url = self._base_url + path
+        if self._unusable:
+            raise self._error("connect", url, self._unusable)
         try:
             status, body = self._get(url)
         except httpx.TimeoutException as error:
@@ -85,6 +95,23 @@ class ControlClient:
                     # httpx limits the wait for each read, so a server that drips would never end.
                     raise self._error("timeout", url, "still sending after the deadline")
             return response.status_code, bytes(body)
+
+    def _proxy_to(self, base_url: str) -> httpx.Proxy | None:
+        """As for the load itself."""
+        parts = urlsplit(base_url)
+        tls = parts.scheme == "https"
+        try:
+            proxy = proxy_for(Endpoint(parts.hostname or "", parts.port or (443 if tls else 80), tls), os.environ)
+        except ValueError:
+            return None  # no address: the first request says so
+        except Ended as ended:
+            self._unusable = ended.text
+            return None
+        if proxy is None:
+            return None
+        headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
+        host, port, _ = proxy.endpoint
+        return httpx.Proxy(httpx.URL(scheme="http", host=host, port=port), headers=headers)
 
     def _error(self, kind: str, url: str, text: str) -> ControlError:
         shown = f"GET {url}: "

@@ -31,8 +31,14 @@ def normalise(text: str, secrets: tuple[str, ...] = ()) -> str:
     """One line of at most 200 characters with ids, digits, addresses and secrets replaced by their kind."""
     for secret in filter(None, secrets):
         text = text.replace(secret, _MARK)
-    text = text[:_LOOKED_AT_MAX]
+    # A lone half of a surrogate pair, as from a message of the system, could not be stored.
+    text = text[:_LOOKED_AT_MAX].encode("utf-8", "replace").decode()
     for pattern, replacement in _STEPS:
         text = pattern.sub(replacement, text)
     text = text.replace(_MARK, "<secret>").strip()
     return text if len(text) <= LENGTH_MAX else text[: LENGTH_MAX - 1] + "…"
+
+
+def without_key(body: bytes, key: str | None) -> bytes:
+    """Raw bytes with the key struck out: some servers repeat what they were given."""
+    return body.replace(key.encode(), b"<secret>") if key else body

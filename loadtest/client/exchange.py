@@ -29,7 +29,10 @@ class Deadlines(NamedTuple):
 
 
 class Read(NamedTuple):
-    """One read from the socket. The true arrival of its first byte lies in (stamp_ns - bound_ns, stamp_ns]."""
+    """One read from the socket. The true arrival of its first byte lies in (stamp_ns - bound_ns, stamp_ns].
+
+    With TLS a byte arrives when its record is complete; a read that completes none is not listed.
+    """
 
     stamp_ns: int
     bound_ns: int
@@ -45,6 +48,7 @@ class End(StrEnum):
     RESET = "reset"
     CONNECT_ERROR = "connect_error"
     TLS_ERROR = "tls_error"
+    PROXY_ERROR = "proxy_error"  # the proxy of our own environment, not one in front of the router
     DNS_ERROR = "dns_error"
     TIMEOUT_CONNECT = "timeout_connect"
     TIMEOUT_FIRST_BYTE = "timeout_first_byte"
@@ -52,7 +56,15 @@ class End(StrEnum):
     TIMEOUT_TOTAL = "timeout_total"
     TOO_LARGE = "too_large"
     BAD_HTTP = "bad_http"
-    CANCELLED = "cancelled"  # the greenlet that waited was killed
+    CANCELLED = "cancelled"  # the greenlet that waited was killed, or the exchange had asked for it
+
+
+class Ended(Exception):
+    """Raised where an exchange cannot go on: how it ends, a short closed word for why ("" for none), and a line."""
+
+    def __init__(self, end: End, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.end, self.kind, self.text = end, kind, text
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +75,8 @@ class Exchange:
     request: bytes = field(repr=False)
     deadlines: Deadlines
     response_bytes_max: int
+    cancel_after_chunks: int | None = None  # hang up after so many events but [DONE]; compressed ones are not seen
+    cancel_after_s: float | None = None  # hang up so long after `sent_ns`, as coarsely as deadlines are kept
 
     connection_new: bool = False
     retried: bool = False  # a pooled connection turned out closed, so the request went out a second time
@@ -77,9 +91,10 @@ class Exchange:
     status: int | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # names in lower case
     body: bytes = field(default=b"", repr=False)
-    bytes_received: int = 0  # on the wire, framing included
+    bytes_received: int = 0  # HTTP framing included, TLS not
     reads: list[Read] = field(default_factory=list, repr=False)
     end: End | None = None
+    error_kind: str = ""  # a short closed word where the end alone says too little, such as "tls_expired"
     error_text: str = ""
 
     def header(self, name: bytes) -> bytes | None:

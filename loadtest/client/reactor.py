@@ -13,8 +13,11 @@ has left its Waiter, so nothing can switch into it; its socket is closed and its
 
 from __future__ import annotations
 
+import functools
+import os
 import select
 import socket
+import ssl
 from collections import deque
 from struct import Struct
 
@@ -25,10 +28,14 @@ from gevent.monkey import get_original
 
 from loadtest.client.connection import Connection
 from loadtest.client.connections import Connections
-from loadtest.client.exchange import End, Exchange
+from loadtest.client.departures import Departures
+from loadtest.client.encoding import unpack_answer
+from loadtest.client.exchange import End, Ended, Exchange
 from loadtest.client.figures import Figures
 from loadtest.client.flight import Flight
+from loadtest.client.proxies import proxy_for
 from loadtest.client.resolver import Resolver
+from loadtest.client.secure import tls_ended
 from loadtest.client.stamps import EARLY_NS_MAX, SO_TIMESTAMPNS, STAMP_SPACE_BYTES, KernelClock
 from loadtest.clock import mono_ns
 
@@ -38,7 +45,6 @@ EVENTS_MAX = 64  # per look, so that the limit is checked about every half milli
 READ_BYTES = 65_536
 SWEEP_NS = 50_000_000  # deadlines are this coarse
 SWEEP_LATE_NS_MAX = 1_000_000_000  # under overload no drain is complete, and deadlines must end some day
-STALE_NS_MAX = 1_000_000_000  # a pooled connection that dies later than this after the write was not stale
 LATE_NS = 10_000_000  # a pass this late is counted as late
 
 _timespec = Struct("qq").unpack
@@ -55,7 +61,9 @@ class Reactor:
         # Locust's monkey patching takes epoll away and makes sockets cooperative: we need the originals.
         epoll, socket_type = get_original("select", "epoll"), get_original("socket", "socket")
         self._connections = Connections(epoll(), socket_type, stamps=kernel_stamps)
+        self._departures = Departures(self._connections, self.counted, self._end)
         self._resolver = Resolver(self._hub.resolver)
+        self._proxy_for = functools.cache(functools.partial(proxy_for, environ=dict(os.environ)))
         self._clock = KernelClock() if kernel_stamps else None
         # The kernel switches stamping on a little after the first socket wants it, and off after the last one is
         # gone; packets in between carry none. A silent socket keeps it on.
@@ -86,6 +94,8 @@ class Reactor:
         except BaseException:
             self._finish(flight, End.CANCELLED)
             raise
+        finally:
+            unpack_answer(exchange)  # here and not in the pass: it may take milliseconds
 
     def close(self) -> None:
         """End what is in the air as cancelled and give all descriptors back. Idempotent."""
@@ -109,12 +119,14 @@ class Reactor:
             "connections": len(self._connections.by_fd),
         }
 
-    # Starting, in the greenlet of the caller; also from a pass after a failed connect or a stale connection.
+    # Starting, in the greenlet of the caller.
 
     def _start(self, flight: Flight) -> None:
         exchange = flight.exchange
-        if exchange.endpoint.tls:
-            self._finish(flight, End.TLS_ERROR, "tls is not supported yet: use an http:// URL")
+        try:
+            flight.proxy = self._proxy_for(exchange.endpoint)
+        except Ended as ended:
+            self._end(flight, ended)
             return
         connection = self._connections.take(exchange.endpoint)
         if connection is None and not self._resolve(flight):
@@ -125,67 +137,34 @@ class Reactor:
         self._flights.add(flight)
         self._tick_on()
         if connection is None:
-            self._open(flight)
+            self._departures.open(flight)
             return
         self.counted.connections_reused += 1
         flight.reused = True
         flight.connection, connection.flight = connection, flight
-        self._send(flight, connection)
+        self._departures.send(flight, connection)
 
     def _resolve(self, flight: Flight) -> bool:
         exchange = flight.exchange
+        hop = exchange.endpoint if flight.proxy is None else flight.proxy.endpoint
         timeout = gevent.Timeout.start_new(exchange.deadlines.connect_s)
         try:
-            flight.addresses = self._resolver.addresses(exchange.endpoint)
+            flight.addresses = self._resolver.addresses(hop)
         except (OSError, UnicodeError) as error:
             text = getattr(error, "strerror", None) or str(error)
-            self._finish(flight, End.DNS_ERROR, f"{exchange.endpoint.host}: {text}")
+            if flight.proxy is None:
+                self._finish(flight, End.DNS_ERROR, f"{hop.host}: {text}")
+            else:
+                self._finish(flight, End.PROXY_ERROR, f"proxy {hop.host}: {text}", kind="proxy_dns")
             return False
         except gevent.Timeout as expired:
             if expired is not timeout:
                 raise
-            self._finish(flight, End.TIMEOUT_CONNECT, f"{exchange.endpoint.host}: no address within the deadline")
+            self._finish(flight, End.TIMEOUT_CONNECT, f"{hop.host}: no address within the deadline")
             return False
         finally:
             timeout.close()
         return True
-
-    def _open(self, flight: Flight, error: OSError | None = None) -> None:
-        """Begin to connect to the next address that does not fail at once."""
-        endpoint = flight.exchange.endpoint
-        flight.exchange.connecting_ns = mono_ns()
-        while flight.addresses:
-            try:
-                connection = self._connections.open(endpoint, flight.addresses.pop(0))
-            except OSError as failed:
-                error = failed
-                continue
-            self.counted.connections_opened += 1
-            flight.connection, connection.flight = connection, flight
-            if connection.connected:
-                self._connected(flight, connection)
-            return
-        text = (error.strerror or str(error)) if error else "no address"
-        self._finish(flight, End.CONNECT_ERROR, f"{endpoint.host}:{endpoint.port}: {text}")
-
-    def _connected(self, flight: Flight, connection: Connection) -> None:
-        flight.exchange.connection_new = True
-        flight.exchange.connected_ns = mono_ns()
-        self._send(flight, connection)
-
-    def _send(self, flight: Flight, connection: Connection) -> None:
-        connection.unsent = memoryview(flight.exchange.request)
-        flight.exchange.sent_ns = flight.sent_ns = mono_ns()
-        self._write(flight, connection)
-
-    def _write(self, flight: Flight, connection: Connection) -> None:
-        try:
-            if connection.write():
-                flight.exchange.sent_last_ns = mono_ns()
-        except OSError:
-            # The peer is gone, but it may have answered before: reading will tell, with the answer or the error.
-            connection.unsent = memoryview(b"")
-        self._connections.watch(connection)
 
     # The pass, in the hub. Nothing here switches greenlets.
 
@@ -211,6 +190,8 @@ class Reactor:
         self._connections.hold()
         try:
             complete = self._drain(now_ns)
+            if self._connections.handshakes:
+                self._departures.shake_hands()
             # A deadline is judged only when nothing waits in the kernel: the answer may be there already.
             if now_ns >= self._sweep_ns and (complete or now_ns >= self._sweep_ns + SWEEP_LATE_NS_MAX):
                 self._sweep()
@@ -290,7 +271,7 @@ class Reactor:
                     if framing.complete:
                         self._finish(flight, End.COMPLETE)
                     elif flight.received > flight.bytes_max:
-                        self._finish(flight, End.TOO_LARGE, f"more than {flight.bytes_max} bytes")
+                        self._end(flight, flight.overfull())
                 except BlockingIOError:
                     continue
                 except Exception as error:
@@ -306,15 +287,10 @@ class Reactor:
             self._connections.discard(connection)  # an idle connection was closed by the peer, or spoke unasked
             return False
         if not connection.connected:
-            error = connection.connect_error()
-            if error is None:
-                self._connected(flight, connection)
-            else:
-                self._connections.discard(connection)
-                self._open(flight, error)
+            self._departures.resume(flight, connection)
             return False
         if mask & _EPOLLOUT:
-            self._write(flight, connection)
+            self._departures.write(flight, connection)
         return bool(mask & ~_EPOLLOUT) and connection.flight is flight
 
     def _sweep(self) -> None:
@@ -322,9 +298,9 @@ class Reactor:
         self._sweep_ns = now_ns + SWEEP_NS
         for flight in list(self._flights):
             if flight.check_ns <= now_ns:
-                end = flight.due(now_ns)
-                if end is not None:
-                    self._finish(flight, end)
+                ended = flight.due(now_ns)
+                if ended is not None:
+                    self._end(flight, ended)
         if not self._flights and not self._ended:
             self._timer.stop()
             self._ticking = False
@@ -334,13 +310,17 @@ class Reactor:
     def _hung_up(self, flight: Flight) -> None:
         if flight.framing.end_of_file():
             self._finish(flight, End.COMPLETE, done_ns=mono_ns())  # the close itself carries no stamp
-        elif not self._retry(flight):
+        elif not self._departures.again(flight):
             self._finish(flight, End.EOF, f"the peer closed after {flight.received} bytes")
 
     def _broken(self, flight: Flight, error: Exception) -> None:
         """A read, a write or the framing failed."""
         if isinstance(error, OSError):
-            if not self._retry(flight):
+            if self._departures.again(flight):
+                return
+            if isinstance(error, ssl.SSLError):
+                self._end(flight, tls_ended(error))
+            else:
                 self._finish(flight, End.RESET, error.strerror or str(error))
             return
         # The read that brought the offending bytes was not noted; it gets user time.
@@ -358,33 +338,17 @@ class Reactor:
             self.counted.errors_unexpected += 1
             self._finish(flight, End.BAD_HTTP, f"unexpected {type(error).__name__}: {error}")
 
-    def _retry(self, flight: Flight) -> bool:
-        """Once more on a fresh connection, when a pooled one turns out to have been closed by the peer meanwhile.
+    def _end(self, flight: Flight, ended: Ended) -> None:
+        self._finish(flight, ended.end, ended.text, kind=ended.kind)
 
-        Only if not one byte was answered and it died at once: later it may be a server that crashed at work.
-        """
-        connection, exchange = flight.connection, flight.exchange
-        stale = flight.reused and not flight.received and mono_ns() - flight.sent_ns <= STALE_NS_MAX
-        if connection is None or exchange.retried or not stale:
-            return False
-        self.counted.retried += 1
-        exchange.retried = True
-        exchange.sent_ns = exchange.sent_last_ns = None
-        self._connections.discard(connection)
-        flight.framing.release()
-        flight.reset(reused=False)
-        flight.addresses = [connection.address]
-        self._open(flight)
-        return True
-
-    def _finish(self, flight: Flight, end: End, text: str = "", done_ns: int | None = None) -> None:
+    def _finish(self, flight: Flight, end: End, text: str = "", done_ns: int | None = None, *, kind: str = "") -> None:
         """End an exchange and wake its greenlet. A complete answer is done with its last read, all else is now."""
         if flight.exchange.end is not None:
             return
         connection, framing = flight.connection, flight.framing
         if done_ns is None:
             done_ns = flight.stamps_ns[-1] if end is End.COMPLETE else mono_ns()
-        flight.settle(end, text, done_ns)
+        flight.settle(end, kind, text, done_ns)
         self.counted.reads += len(flight.stamps_ns)
         self.counted.reads_kernel += len(flight.stamps_ns) - len(flight.user_timed)
         self._flights.discard(flight)

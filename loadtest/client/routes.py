@@ -1,11 +1,12 @@
 """The routes we load: what a request looks like on the wire and how its answer is read.
 
-Adding a route is adding one class with `name`, `build` and `read`, and its line in ROUTES.
+Adding a route is adding one class with what `Route` says, and its line in ROUTES.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from loadtest.records import Target
 
 PROMPT_TYPE_RAW = 1  # the client supplies the model's own template
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 _NOT_FOR_HEADERS = re.compile(r"[^\x20-\x7e]")
 
 
@@ -38,6 +40,14 @@ class Route(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def keyed_path(self) -> str:
+        """A cheap GET of the same API that asks for the key."""
+
+    @property
+    def has_tasks(self) -> bool:
+        """Each answer is a task of a router's session, which can be looked up afterwards."""
+
     def build(self, target: Target, call: Call, key: str | None) -> bytes:
         """The whole HTTP request. ValueError when a value cannot be sent; the text never shows the key."""
 
@@ -45,14 +55,23 @@ class Route(Protocol):
         """The answer, whatever came. Never raises for what the peer sent."""
 
 
+@dataclass(frozen=True, slots=True)
 class Cortensor:
-    """A router's own completion route. It keeps no conversation memory, so the history is flattened into the prompt."""
+    """A router's own completion route. It keeps no conversation memory, so the history is flattened into the prompt.
 
-    name = "cortensor"
+    Versions 2 and 3 take and give the same; they keep the prompt off the chain. Stock reverse proxies know no
+    version 3: it is their 404 that one gets.
+    """
+
+    name: str
+    version: int = 1
+    session_in_body: bool = False  # else in the path
+    keyed_path: str = "/api/v1/status"
+    has_tasks: bool = True
 
     def build(self, target: Target, call: Call, key: str | None) -> bytes:
-        path = "/api/v1/completions" + (f"/{quote(call.session, safe='')}" if call.session is not None else "")
-        body = {
+        path = f"/api/v{self.version}/completions"
+        body: dict[str, Any] = {
             "prompt": flatten(call.messages),
             "prompt_type": PROMPT_TYPE_RAW,
             "prompt_template": "",
@@ -61,6 +80,11 @@ class Cortensor:
             "max_tokens": call.output_tokens_max,
             "client_reference": call.client_reference,
         }
+        if call.session is not None and self.session_in_body:
+            # Sessions are numbers on the chain, and some routers refuse the number as text.
+            body["session_id"] = int(call.session) if _WHOLE_NUMBER.fullmatch(call.session) else call.session
+        elif call.session is not None:
+            path += f"/{quote(call.session, safe='')}"
         return _post(path, body, call, key)
 
     def read(self, call: Call, exchange: Exchange) -> Answer:
@@ -71,23 +95,74 @@ class OpenAIChat:
     """Chat completions as OpenAI, vLLM and most gateways serve them."""
 
     name = "openai-chat"
+    keyed_path = "/v1/models"
+    has_tasks = False
 
     def build(self, target: Target, call: Call, key: str | None) -> bytes:
-        body: dict[str, Any] = {
-            "model": target.model,
-            "messages": [{"role": role, "content": content} for role, content in call.messages],
-            "max_tokens": call.output_tokens_max,
-            "stream": call.stream,
-        }
-        if call.stream:
-            body["stream_options"] = {"include_usage": True}
+        messages = [{"role": role, "content": content} for role, content in call.messages]
+        body = {"model": target.model, "messages": messages, **_openai_fields(call)}
         return _post("/v1/chat/completions", body, call, key)
 
     def read(self, call: Call, exchange: Exchange) -> Answer:
         return read_answer(exchange, stream=call.stream)
 
 
-ROUTES: dict[str, Route] = {"cortensor": Cortensor(), "openai-chat": OpenAIChat()}
+class OpenAICompletions:
+    """Text completions as OpenAI and vLLM serve them: the history is flattened into the prompt."""
+
+    name = "openai-completions"
+    keyed_path = "/v1/models"
+    has_tasks = False
+
+    def build(self, target: Target, call: Call, key: str | None) -> bytes:
+        body = {"model": target.model, "prompt": flatten(call.messages), **_openai_fields(call)}
+        return _post("/v1/completions", body, call, key)
+
+    def read(self, call: Call, exchange: Exchange) -> Answer:
+        return read_answer(exchange, stream=call.stream)
+
+
+class CortensorGateway:
+    """The hosted gateway: it picks a router and a session by model and puts their answer into an envelope.
+
+    Documented: the request's fields (`stream_options` is none of them) and the envelope. Not documented: what is
+    in the envelope's `data`, and how a stream looks. We read `data` as the completion a router gives, and an event
+    of a stream as an envelope or as the bare chunk. That is a guess until somebody has seen it.
+    """
+
+    name = "cortensor-gateway"
+    keyed_path = "/v1/models"
+    has_tasks = False
+
+    def build(self, target: Target, call: Call, key: str | None) -> bytes:
+        body = {
+            "model": target.model,
+            "prompt": flatten(call.messages),
+            "max_tokens": call.output_tokens_max,
+            "stream": call.stream,
+        }
+        return _post("/v1/completions", body, call, key)
+
+    def read(self, call: Call, exchange: Exchange) -> Answer:
+        return read_answer(exchange, stream=call.stream, enveloped=True)
+
+
+ROUTES: dict[str, Route] = {
+    "cortensor": Cortensor("cortensor"),
+    "cortensor-body": Cortensor("cortensor-body", session_in_body=True),
+    "cortensor-v2": Cortensor("cortensor-v2", version=2),
+    "cortensor-v3": Cortensor("cortensor-v3", version=3),
+    "cortensor-gateway": CortensorGateway(),
+    "openai-chat": OpenAIChat(),
+    "openai-completions": OpenAICompletions(),
+}
+
+
+def _openai_fields(call: Call) -> dict[str, Any]:
+    fields: dict[str, Any] = {"max_tokens": call.output_tokens_max, "stream": call.stream}
+    if call.stream:
+        fields["stream_options"] = {"include_usage": True}
+    return fields
 
 
 def flatten(messages: tuple[tuple[str, str], ...]) -> str:

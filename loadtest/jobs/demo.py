@@ -13,9 +13,10 @@ from loadtest.analysis.accuracy import accuracy, accuracy_text
 from loadtest.clock import Deadline
 from loadtest.jobs.run import new_run_folder, print_result
 from loadtest.jobs.swarm import run_swarm
+from loadtest.processes import end
 
 SIMULATOR_READY_S = 30.0
-SIMULATOR_END_S = 30.0
+SIMULATOR_END_S = 30.0  # it writes its truth log first
 SIMULATOR_SEED = 7
 WORKERS = 2
 
@@ -30,7 +31,7 @@ def demo(runs_dir: Path, seed: int) -> int:
             print(f"a simulated network listens on {url}; loading it for about 40 s", file=sys.stderr)
             code = run_swarm("demo", url, WORKERS, runs_dir, folder.name, ["--seed", str(seed)])
         finally:
-            stop_simulator(simulator)
+            end(simulator, SIMULATOR_END_S)
         print_result(folder)
         if (folder / "summary.json").exists():
             print("\nerror of this run's measurements, against the simulator's own log:")
@@ -46,17 +47,7 @@ def start_simulator(port_file: Path, truth: Path, options: Sequence[str] = ()) -
     deadline = Deadline(SIMULATOR_READY_S)
     while not (port_file.exists() and port_file.read_text().strip()):
         if process.poll() is not None or deadline.over():
-            stop_simulator(process)
+            end(process, SIMULATOR_END_S)
             raise RuntimeError(f"the simulator did not start within {SIMULATOR_READY_S:.0f} s")
         time.sleep(0.05)
     return process, f"http://127.0.0.1:{port_file.read_text().strip()}"
-
-
-def stop_simulator(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, so that it writes its truth log; kill it past the deadline."""
-    process.terminate()
-    try:
-        process.wait(timeout=SIMULATOR_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(timeout=SIMULATOR_END_S)

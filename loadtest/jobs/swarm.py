@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from loadtest.processes import end
 
 WORKERS_CONNECT_S = 60
 WORKER_END_S = 15
@@ -21,7 +24,7 @@ def locustfile() -> Path:
 
 def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str, options: Sequence[str]) -> int:
     """Run a headless swarm to its end and return the master's exit code. Its log lines go to standard error."""
-    port = _free_port()
+    port = free_port()
     locust = [sys.executable, "-m", "locust", "-f", str(locustfile())]
     command = [*locust, "--headless", "--master", "--master-bind-port", str(port), "--only-summary"]
     command += ["--expect-workers", str(workers), "--expect-workers-max-wait", str(WORKERS_CONNECT_S)]
@@ -37,23 +40,15 @@ def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str
             started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
         return master.wait()
     finally:
+        # Workers end by themselves soon after their master.
         for process in [master, *started]:
-            _end(process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=WORKER_END_S)
+            end(process, WORKER_END_S)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=WORKER_END_S if process.poll() is None else 0)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        try:
-            process.wait(timeout=WORKER_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=WORKER_END_S)
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

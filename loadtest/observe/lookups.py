@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from loadtest.client.routes import ROUTES
 from loadtest.observe import parse
 from loadtest.observe.parse import ParseError, TaskFacts
 from loadtest.records import TaskRecord
@@ -23,7 +24,6 @@ RETRY_NS = 1_500_000_000
 PER_S_MAX = 50  # look-ups of all targets together, retries included
 WAITING_MAX = 50_000  # about 30 MB; beyond it a task is given up and said to be
 _SECOND_NS = 1_000_000_000
-ROUTE_WITH_SESSIONS = "cortensor"
 COLUMNS = ["client_reference", "target", "session", "task_id", "text_sha256", "done_ns", "clock_offset_ns"]
 
 
@@ -144,7 +144,8 @@ class Lookups:
         if row.task_id:
             path = f"/api/v1/tasks/{quote(row.session, safe='')}/{quote(row.task_id, safe='')}"
             return Lookup(row, path, as_list=False)
-        if self.routes[row.target] != ROUTE_WITH_SESSIONS or not row.text_sha256:
+        route = ROUTES.get(self.routes[row.target])
+        if route is None or not route.has_tasks or not row.text_sha256:
             return None
         lookup = Lookup(row, "", as_list=True)
         _ask_for_list(lookup)

@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 import msgspec
 
+from loadtest.processes import end
 from loadtest.traffic.plan import Plan, Stripe
 
 COLLECTOR_READY_S = 20.0
@@ -66,7 +67,7 @@ class Collector:
             raise ChildError(f"the collector did not say its {word} within {seconds:.0f} s") from None
 
     def kill(self) -> None:
-        _end(self._process)
+        end(self._process, TERMINATED_WAIT_S)
 
 
 class Observer:
@@ -83,13 +84,13 @@ class Observer:
             code = self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             logger.warning("observe did not end within %.0f s; it is stopped with what it has", seconds)
-            _end(self._process)
+            end(self._process, TERMINATED_WAIT_S)
             return
         if code:
             logger.error("observe ended with exit code %d; snapshots or tasks may be missing", code)
 
     def kill(self) -> None:
-        _end(self._process)
+        end(self._process, TERMINATED_WAIT_S)
 
 
 def run_step(arguments: Sequence[str]) -> int:
@@ -98,18 +99,6 @@ def run_step(arguments: Sequence[str]) -> int:
     try:
         return int(process.wait(timeout=JOIN_S))
     except subprocess.TimeoutExpired:
-        _end(process)
+        end(process, TERMINATED_WAIT_S)
         logger.error("loadtest %s did not end within %.0f s", arguments[0], JOIN_S)
         return 1
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Terminate by process id, then kill."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(timeout=TERMINATED_WAIT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(timeout=TERMINATED_WAIT_S)

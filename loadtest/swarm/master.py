@@ -189,10 +189,12 @@ class MasterRun:
 
     def _judge(self) -> int:
         """Join, report, and the exit code they lead to: 1 could not, 4 unfit, 3 an SLO missed, 0 pass."""
-        for step in ("join", "report"):
-            if run_step([step, str(self.folder)]):
-                return 1
-        summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        # A join that found no reputation says so and ends with 1, but it has written all there is to report.
+        run_step(["join", str(self.folder)])
+        path = self.folder / "summary.json"
+        if not path.exists() or run_step(["report", str(self.folder)]):
+            return 1
+        summary = json.loads(path.read_text(encoding="utf-8"))
         if summary["fit"]["verdict"] != "fit":
             return 4
         return 3 if summary["result"]["verdict"] == "fail" else 0
@@ -237,6 +239,7 @@ class MasterRun:
             "workers": [self._worker_entry(stripe) for stripe in sorted(self.stripes.values())],
             "targets": [msgspec.to_builtins(target) for target in self._targets],
             "host": settings.host,
+            "observed": settings.observe,
             "users": settings.users,
             "slos": [{"metric": slo.metric, "limit": slo.limit, "kind": slo.kind} for slo in profile.slos],
             "observe": {

@@ -29,8 +29,8 @@ from loadtest.traffic.replay import Trace, TraceError
 FINISHED_WAIT_S = 3600.0
 LOCAL = "local"
 SPAWN_RATE_MAX = 100  # users per second; Locust warns above it
-HORIZON_STEP_US = 100_000
-TIMER_EARLY_US = 1_000_000  # Locust's --run-time is a gevent timer, set while its loop's clock may be this old
+HORIZON_MIN_US = 100_000
+TIMER_EARLY_US = 1_000_000  # a gevent timer, set while its loop's clock may be this old
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class MasterSide:
         self._exit_code: int | None = None
         self._finishing = 0  # runs that are being joined or reported
         self._profile, self._trace = self._read_profile()
+        self._run_time_s = self._take_over_run_time()
         if environment.web_ui is None:
             # With a web UI the host comes from the form, so this waits for the start.
             self._or_refuse(self._check_targets)
@@ -81,6 +82,18 @@ class MasterSide:
             parsed.spawn_rate = min(parsed.num_users, SPAWN_RATE_MAX)
         return profile, trace
 
+    def _take_over_run_time(self) -> float | None:
+        """Headless, --run-time is ours: it is how long arrivals are offered from t0, to the microsecond.
+
+        Locust's own timer counts from before the start-up and may fire early, so what is planned would differ from
+        day to day. With a web UI it belongs to the page, which arms it for every run.
+        """
+        parsed = self._environment.parsed_options
+        if not parsed.headless:
+            return None
+        run_time_s, parsed.run_time = parsed.run_time, None
+        return None if run_time_s is None else float(run_time_s)
+
     def _check_targets(self) -> tuple[Target, ...]:
         parsed = self._environment.parsed_options
         targets = preflight.resolve_targets(self._profile, self._environment.host)
@@ -93,13 +106,21 @@ class MasterSide:
     def on_test_start(self, environment: Environment, **_: Any) -> None:
         try:
             if environment.web_ui is not None:
-                self._profile, self._trace = _load(environment.parsed_options)
+                self._read_profile_of_the_form()
                 self._check_targets()
             self._start_run()
         except (preflight.SetupError, ChildError, OSError) as error:
             logger.error("the run did not start: %s", error)
             self._exit_code = getattr(error, "exit_code", preflight.EXIT_NOT_RUN)
             self._end_load()
+
+    def _read_profile_of_the_form(self) -> None:
+        profile, trace = _load(self._environment.parsed_options)
+        if profile.load.mode != self._profile.load.mode:
+            # Locust has dealt out its user classes already.
+            text = f"{profile.source} is {profile.load.mode}: start again with --profile {profile.name}"
+            raise preflight.SetupError(text, preflight.EXIT_USAGE)
+        self._profile, self._trace = profile, trace
 
     def _end_load(self) -> None:
         """Stop (web UI) or quit (headless), from a greenlet of its own: callers may be part of what is ended."""
@@ -119,6 +140,7 @@ class MasterSide:
             warmup_us=0,
             horizon_us=0,
             trace_rows=tuple(self._trace.rows()) if self._trace is not None else None,
+            save_text=parsed.save_text,
         )
         settings = Settings(
             runs_dir=Path(parsed.runs_dir),
@@ -161,14 +183,17 @@ class MasterSide:
         else:
             self._runner.send_message("loadtest_start", start)
         if not self._environment.parsed_options.run_time:
+            logger.info("arrivals are offered for %.1f s, %.1f s of them warm-up", horizon_us / 1e6, warmup_us / 1e6)
             gevent.spawn(self._end_of_plan, run, t0_ns + horizon_us * 1000)
 
     def _horizon_us(self, run: MasterRun) -> int:
-        """How long arrivals are offered: what --run-time leaves after the start-up, else the trace or the profile."""
+        """How long arrivals are offered: --run-time, else as long as the trace or the profile says."""
+        if self._run_time_s is not None:
+            return int(self._run_time_s * 1e6)
         if self._environment.parsed_options.run_time:
+            # The page's timer started with the run and stops it: plan a little less than it leaves.
             left_us = int(self._environment.parsed_options.run_time * 1e6) - run.start_up_us() - TIMER_EARLY_US
-            # Whole tenths of a second, so that the same command plans the same arrivals on another day.
-            return max(HORIZON_STEP_US, left_us // HORIZON_STEP_US * HORIZON_STEP_US)
+            return max(HORIZON_MIN_US, left_us)
         if self._trace is not None:
             return self._trace.rows()[-1][0] + 1
         return int(self._profile.load.duration_s * 1e6)

@@ -19,9 +19,6 @@ from loadtest.traffic.profile import Profile
 EXIT_USAGE = 2
 EXIT_NOT_RUN = 1
 
-# A cheap route of each API that asks for the key.
-_KEYED_PATHS = {"cortensor": "/api/v1/status", "openai-chat": "/v1/models"}
-
 
 class SetupError(Exception):
     """The run cannot start. One line for the user, and the exit code it means."""
@@ -70,15 +67,11 @@ def check_permission(
     targets: Sequence[Target], profile: Profile, allowed_hosts: Sequence[str], rate_ceiling: float | None
 ) -> None:
     """A target that is not loopback must be named with --allow-host and be under a stated rate ceiling."""
+    check_allowed(targets, allowed_hosts)
     for target in targets:
         host = endpoint_of(target.url or "").host
         if _is_loopback(host):
             continue
-        if host not in allowed_hosts:
-            raise SetupError(
-                f"target {target.name!r}: {host} is not this machine; if you may load it, say --allow-host {host}",
-                EXIT_USAGE,
-            )
         if rate_ceiling is None:
             raise SetupError(
                 f"target {target.name!r}: loading {host} needs a ceiling, as in --rate-ceiling 2 (conversations/s)",
@@ -96,6 +89,17 @@ def check_permission(
             )
 
 
+def check_allowed(targets: Sequence[Target], allowed_hosts: Sequence[str]) -> None:
+    """A target that is not loopback must be named with --allow-host, whatever is to be sent."""
+    for target in targets:
+        host = endpoint_of(target.url or "").host
+        if not _is_loopback(host) and host not in allowed_hosts:
+            raise SetupError(
+                f"target {target.name!r}: {host} is not this machine; if you may load it, say --allow-host {host}",
+                EXIT_USAGE,
+            )
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -109,12 +113,13 @@ def check_reachable(targets: Sequence[Target]) -> None:
     """Ask each target's API for something cheap: is it there, and does it take our key?"""
     asked = set()
     for target in targets:
-        path = _KEYED_PATHS[target.route]
+        path = ROUTES[target.route].keyed_path
         if (target.url, path) in asked:
             continue
         asked.add((target.url, path))
         try:
-            ControlClient(target.url or "", key_of(target)).get_json(path)
+            with ControlClient(target.url or "", key_of(target)) as control:
+                control.get_json(path)
         except ControlError as error:
             if error.kind == "auth":
                 named = f"the environment variable {target.key_env}" if target.key_env else "key_env in the profile"

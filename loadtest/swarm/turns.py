@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from loadtest.client.answers import Answer
+from loadtest.client.errortext import without_key
 from loadtest.client.exchange import Deadlines, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
 from loadtest.client.routes import ROUTES, Call
-from loadtest.records import Outcome, RequestRecord
-from loadtest.spool import Body, Finished, Started
+from loadtest.records import AnswerText, Outcome, RequestRecord
+from loadtest.spool import Body, Finished, Started, Text
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.recorder import Recorder
 from loadtest.traffic.plan import Plan
@@ -23,6 +25,7 @@ from loadtest.traffic.schedule import ConversationShape, Schedule
 BODY_BYTES_MAX = 64 << 10
 BODIES_PER_OUTCOME_MAX = 200
 RESPONSE_BYTES_MAX = 64 << 20
+TEXT_CHARACTERS_MAX = 500_000  # of each field of a kept text: three of them fit into an entry of the spool
 CONNECT_S = 10.0
 
 
@@ -171,17 +174,37 @@ class Turns:
         answer = ROUTES[started.route].read(call, exchange)
         record = finish(started, call, exchange, answer, self._count_tokens)
         self._end(record)
+        key = self._access[started.target].key
         keep_body = record.outcome != Outcome.OK and exchange.body
         if keep_body and self._bodies[record.outcome] < BODIES_PER_OUTCOME_MAX:
             self._bodies[record.outcome] += 1
-            body = bytes(exchange.body[:BODY_BYTES_MAX])
+            # Struck out before it is cut, else a key on the edge would stay in part.
+            body = without_key(exchange.body, key)[:BODY_BYTES_MAX]
             self._recorder.write(Body(record.worker, record.seq, record.outcome, body))
+        if self._plan.save_text and answer.pieces:
+            self._recorder.write(Text(text_of(record, answer, key)))
         return record, answer
 
     def _end(self, record: RequestRecord) -> None:
         self._recorder.write(Finished(record))
         self._ledger.ended(record.outcome)
         self._seen(record)
+
+
+def text_of(record: RequestRecord, answer: Answer, key: str | None) -> AnswerText:
+    """What the answer said, the key struck out, cut to what an entry of the spool can hold."""
+
+    def kept(text: str) -> str:
+        return without_key(text.encode(), key).decode()[:TEXT_CHARACTERS_MAX]
+
+    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls.values()]
+    return AnswerText(
+        worker=record.worker,
+        seq=record.seq,
+        text=kept(answer.text),
+        reasoning=kept("".join(piece.reasoning for piece in answer.pieces)),
+        tool_calls=kept(msgspec.json.encode(calls).decode()) if calls else "",
+    )
 
 
 def _host_header(endpoint: Endpoint) -> str:

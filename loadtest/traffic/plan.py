@@ -29,6 +29,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warmup_us: int
     horizon_us: int  # arrivals due before it are planned; offsets from t0
     trace_rows: tuple[tuple[int, int, int], ...] | None = None
+    save_text: bool = False  # what every answer said is kept, not only what is wrong with it
 
     def profile(self) -> Profile:
         return parse_profile(self.profile_text, self.profile_source)

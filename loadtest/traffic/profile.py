@@ -238,7 +238,9 @@ def _read_target(table: Table) -> Target:
     sessions = "a list of session ids such as [11, 12]"
     target = Target(
         name=table.text("name", "a short name such as router-a", pattern=r"[\w.-]{1,60}"),
-        route=table.text("route", "a route such as cortensor or openai-chat", pattern=r"[\w-]{1,40}"),
+        route=table.text(
+            "route", "a route such as cortensor or openai-chat (the README lists them)", pattern=r"[\w-]{1,40}"
+        ),
         url=table.text("url", "scheme, host and port such as http://127.0.0.1:5010, without path or user", "") or None,
         weight=table.number("weight", 0, 1e9, 1.0, above=True),
         model=table.text("model", "the model's name", "", pattern=r"[^\r\n]{0,200}"),

@@ -40,6 +40,19 @@ def test_golden_row(tmp_path: Path) -> None:
         assert float(getattr(metrics, name)(one)[0]) == pytest.approx(expected, abs=1e-9), name
 
 
+def test_connecting_is_no_lateness_of_ours(tmp_path: Path) -> None:
+    due_ns = turn(0).scheduled_ns
+    began = {"connection_new": True, "connecting_ns": due_ns + 3_000_000}
+    rows = [
+        turn(0, lag_ms=83, **began),  # 80 ms of connecting and handshake to a far target
+        turn(1, lag_ms=83),  # a pooled connection: all of it is ours
+        turn(2, lag_ms=83, connection_new=True),  # nobody noted when connecting began
+        unsent(3, "dropped"),
+    ]
+    found = values(tmp_path, metrics.send_lag_ms, *rows)
+    assert found[:3] == [3.0, 83.0, 83.0] and math.isnan(found[3])
+
+
 def test_tokens_come_from_usage_then_our_count_then_chunks(tmp_path: Path) -> None:
     rows = [
         turn(0, usage_completion_tokens=30, counted_tokens=41, content_chunks=7),

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.run import new_run_folder
 from loadtest.jobs.swarm import run_swarm
+from loadtest.processes import end
 
 pytestmark = pytest.mark.long
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         made = new_run_folder(folder / "runs")
         assert run_swarm("smoke", url, 1, folder / "runs", made.name, []) in (0, 4)
     finally:
-        stop_simulator(simulator)
+        end(simulator, SIMULATOR_END_S)
     yield made
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 from loadtest.client.exchange import Deadlines, Endpoint, Exchange
@@ -67,18 +69,26 @@ class Peer:
         self.sock.close()
 
     def wait_closed(self) -> None:
-        """Until the client has closed."""
-        while self.sock.recv(65536):
-            pass
+        """Until the client has closed, or reset because it left something unread, such as session tickets."""
+        with suppress(ConnectionResetError):
+            while self.sock.recv(65536):
+                pass
 
 
 class ScriptedServer:
-    """`script(peer)` runs for every connection; an exception in it fails the test when the server is left."""
+    """`script(peer)` runs for every connection; an exception in it fails the test when the server is left.
 
-    def __init__(self, script: Callable[[Peer], None]) -> None:
+    With `tls` it runs once the handshake is done, and not at all when that fails.
+    """
+
+    def __init__(
+        self, script: Callable[[Peer], None], *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.endpoint = Endpoint("127.0.0.1", self._listener.getsockname()[1])
+        self._tls = tls
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family, backlog=128)
+        self.endpoint = Endpoint(host, self._listener.getsockname()[1], tls is not None)
         self.connections = 0
         self.errors: list[Exception] = []
         self._threads: list[threading.Thread] = []
@@ -104,16 +114,21 @@ class ScriptedServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            peer = Peer(sock, self.connections)
+            thread = threading.Thread(target=self._serve, args=(sock, self.connections))
             self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(peer,))
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, peer: Peer) -> None:
-        with peer.sock:
+    def _serve(self, sock: socket.socket, index: int) -> None:
+        if self._tls is not None:
+            sock.settimeout(20)
             try:
-                self._script(peer)
+                sock = self._tls.wrap_socket(sock, server_side=True)
+            except OSError:
+                return  # and the client says why
+        with sock:
+            try:
+                self._script(Peer(sock, index))
             except Exception as error:
                 self.errors.append(error)
 

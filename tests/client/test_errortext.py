@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.client.errortext import LENGTH_MAX, normalise
+from loadtest.client.errortext import LENGTH_MAX, normalise, without_key
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,8 @@ def test_one_short_line_without_the_secret(before: str, secret: str, after: str)
     assert len(text) <= LENGTH_MAX
     assert secret not in text
     assert "\n" not in text
+
+
+def test_a_key_is_struck_out_of_raw_bytes() -> None:
+    assert without_key(b'\xff{"key":"k-1"} k-1', "k-1") == b'\xff{"key":"<secret>"} <secret>'
+    assert without_key(b"as it was", None) == b"as it was"

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import made_row
 from msgspec.structs import replace
-from test_spool import record
 
 from loadtest import runfolder, spool
-from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore
+from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore, recover
 from loadtest.traffic.plan import PlannedArrival
 
 NAME = "worker-0-7.spool"
 
 
 def finished(seq: int, arrival: int = 0, turn: int = 0) -> bytes:
-    return spool.pack(spool.Finished(replace(record(seq), arrival=arrival, turn=turn)))
+    return spool.pack(spool.Finished(replace(made_row(seq), arrival=arrival, turn=turn)))
 
 
 def test_a_started_row_is_replaced_by_its_finished_one(tmp_path: Path) -> None:
     store = RowStore(tmp_path)
-    lost = replace(record(0), outcome="lost")
+    lost = replace(made_row(0), outcome="lost")
     frame = spool.pack(spool.Started(lost)) + finished(0) + spool.pack(spool.Started(replace(lost, seq=1)))
     assert store.take(NAME, 0, frame) == len(frame)
     assert store.close_open() == 1
@@ -79,7 +79,7 @@ def test_every_planned_turn_gets_a_row(tmp_path: Path) -> None:
     # Arrival 0 is complete, arrival 1 has one of three turns, arrival 2 has none.
     store.take(NAME, 0, finished(0, 0, 0) + finished(1, 0, 1) + finished(2, 1, 0))
     planned = [PlannedArrival(0, 0, 0, 2), PlannedArrival(1, 10, 0, 3), PlannedArrival(2, 20, 0, 2)]
-    total, filled = store.fill_missing(planned, lambda one: replace(record(9), arrival=one.arrival))
+    total, filled = store.fill_missing(planned, lambda one: replace(made_row(9), arrival=one.arrival))
     assert (total, filled) == (7, 4)
     store.flush()
     rows = runfolder.read_table(tmp_path, "requests").to_pylist()
@@ -97,6 +97,21 @@ def test_every_planned_turn_gets_a_row(tmp_path: Path) -> None:
     assert len({(row["worker"], row["seq"]) for row in rows}) == total
 
 
+def test_rows_of_a_collector_that_died_are_recovered_once(tmp_path: Path) -> None:
+    first = RowStore(tmp_path)
+    stored, unstored = finished(0), finished(1, 1)
+    first.take(NAME, 0, stored)
+    first.flush()
+    first.take(NAME, len(stored), unstored)  # and it dies before it writes this one
+    open_row = spool.pack(spool.Started(replace(made_row(2), outcome="lost")))
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / NAME).write_bytes(stored + unstored + open_row)
+    assert recover(tmp_path) == 2
+    rows = runfolder.read_table(tmp_path, "requests").to_pylist()
+    assert sorted((row["seq"], row["outcome"]) for row in rows) == [(0, "ok"), (1, "ok"), (2, "lost")]
+    assert recover(tmp_path) == 0 and not list((tmp_path / "spool").iterdir())
+
+
 def test_bodies_are_bounded_and_named_by_their_row(tmp_path: Path) -> None:
     store = RowStore(tmp_path)
     data = b"".join(
@@ -108,3 +123,38 @@ def test_bodies_are_bounded_and_named_by_their_row(tmp_path: Path) -> None:
     assert len(kept) == BODIES_PER_OUTCOME_MAX
     assert (tmp_path / "bodies" / "server_error" / "worker-3-seq-0.bin").read_bytes() == b"<html>"
     assert [path.name for path in (tmp_path / "bodies").iterdir()] == ["server_error"], "an outcome is one of the set"
+
+
+def test_in_a_long_run_chunk_lists_stay_for_failed_slow_and_sampled_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.collector.rows.CHUNK_LISTS_ROWS_MAX", 10)
+    store = RowStore(tmp_path)
+    e2e_ns = {8: 5_000_000_000}  # slow
+    rows = [
+        replace(
+            made_row(seq),
+            client_reference=f"r.{seq}.0",
+            sent_ns=1,
+            done_ns=1 + e2e_ns.get(seq - 1000, 1_000_000),
+            chunk_ns=(1, 2),
+            chunk_bound_ns=(0, 0),
+            chunk_bytes=(3, 4),
+            content_chunks=2,
+            outcome="truncated" if seq == 1500 else "ok",
+        )
+        for seq in [*range(10), *range(1000, 2000)]
+    ]
+    start = 0
+    for row in rows:
+        start = store.take(NAME, start, spool.pack(spool.Finished(row)))
+        if row.seq == 9:
+            store.flush()
+    store.flush()
+    stored = {row["seq"]: row for row in runfolder.read_table(tmp_path, "requests").to_pylist()}
+    kept = {seq for seq, row in stored.items() if row["chunk_ns"]}
+    assert set(range(10)) <= kept, "the first rows keep theirs"
+    assert {1008, 1500} <= kept, "the slow one and the failed one"
+    assert 0 < len(kept - set(range(10)) - {1008, 1500}) < 50, "a sample of about one in a hundred"
+    assert all(row["content_chunks"] == 2 for row in stored.values())
+    assert all(len(row["chunk_ns"]) == len(row["chunk_bytes"]) == len(row["chunk_bound_ns"]) for row in stored.values())

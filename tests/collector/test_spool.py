@@ -7,40 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import made_row
 
 from loadtest import spool
-from loadtest.records import RequestRecord
-
-
-def record(seq: int, text: str = "") -> RequestRecord:
-    return RequestRecord(
-        run="r",
-        worker=0,
-        seq=seq,
-        arrival=seq,
-        conversation=f"c{seq}",
-        turn=0,
-        turns_planned=1,
-        persona="p",
-        target="t",
-        route="cortensor",
-        model="",
-        session=None,
-        client_reference=f"r.{seq}.0",
-        phase="measure",
-        scheduled_ns=seq,
-        prompt_tokens_planned=1,
-        output_tokens_max=1,
-        stream=True,
-        outcome="ok",
-        error_text=text,
-    )
-
 
 entries = st.lists(
     st.one_of(
-        st.builds(lambda n, t: spool.Started(record(n, t)), st.integers(0, 2**40), st.text(max_size=50)),
-        st.builds(lambda n, t: spool.Finished(record(n, t)), st.integers(0, 2**40), st.text(max_size=50)),
+        st.builds(lambda n, t: spool.Started(made_row(n, error_text=t)), st.integers(0, 2**40), st.text(max_size=50)),
+        st.builds(lambda n, t: spool.Finished(made_row(n, error_text=t)), st.integers(0, 2**40), st.text(max_size=50)),
         st.builds(spool.Body, st.integers(0, 99), st.integers(0, 99), st.just("empty"), st.binary(max_size=300)),
     ),
     max_size=6,

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 
 from loadtest import runfolder
-from loadtest.jobs.demo import start_simulator, stop_simulator
-from loadtest.jobs.swarm import locustfile
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
+from loadtest.jobs.swarm import free_port, locustfile
+from loadtest.processes import end
 
 API_KEY = "e2e-key-4f9a1c"
 RUN_DEADLINE_S = 150
@@ -42,7 +43,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
         nonlocal stopped
         if not stopped:
             stopped = True
-            stop_simulator(process)
+            end(process, SIMULATOR_END_S)
 
     yield Network(url, truth, stop)
     stop()
@@ -79,10 +80,16 @@ def locust(tmp_path: Path) -> Callable[..., Ended]:
 
     def run(*options: str, environment: dict[str, str] | None = None) -> Ended:
         runs_dir = tmp_path / "runs"
-        command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--runs-dir", str(runs_dir), *options]
-        return ended(command, runs_dir, environment)
+        return ended(locust_command(runs_dir, *options), runs_dir, environment)
 
     return run
+
+
+def locust_command(runs_dir: Path, *options: str) -> list[str]:
+    """Stock Locust with our locustfile, on a master port of its own: several test runs share a machine."""
+    port = str(free_port())
+    ports = ["--master-bind-port", port, "--master-port", port]
+    return [sys.executable, "-m", "locust", "-f", str(locustfile()), "--runs-dir", str(runs_dir), *ports, *options]
 
 
 def ended(command: list[str], runs_dir: Path, environment: dict[str, str] | None = None) -> Ended:

@@ -11,7 +11,8 @@ import pytest
 from conftest import API_KEY, Ended, Network, ended
 
 from loadtest import runfolder
-from loadtest.jobs.demo import start_simulator, stop_simulator
+from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
+from loadtest.processes import end
 from loadtest.traffic.profile import load_profile
 
 NOBODY = "http://127.0.0.1:9"  # the discard port
@@ -94,7 +95,7 @@ def test_a_wrong_key_is_said_and_never_shown(
         rows = accepted.rows().to_pylist()
         assert API_KEY not in str(rows)
     finally:
-        stop_simulator(simulator)
+        end(simulator, SIMULATOR_END_S)
 
 
 def test_broken_run_folders(network: Network, locust: Callable[..., Ended], tmp_path: Path) -> None:
@@ -105,15 +106,24 @@ def test_broken_run_folders(network: Network, locust: Callable[..., Ended], tmp_
     rows = result.rows().num_rows
     assert rows > 0
 
-    # Without any snapshot the join works, and says why reputation is missing.
+    # Nobody asked for snapshots: the join works, and says why reputation is missing.
     joined = loadtest("join", str(result.run), runs_dir=result.runs_dir)
     assert joined.code == 0
+    assert "no snapshots" in one_line(joined)
     assert result.summary()["join"]["with_snapshot"] == 0
     assert sum(result.summary()["join"]["without"].values()) == rows
 
+    # Somebody did, and there are none: it is joined all the same, but it is not what was asked for.
+    runfolder.update_manifest(result.run, observed=True)
+    (result.run / "joined" / "requests.parquet").unlink()
+    joined = loadtest("join", str(result.run), runs_dir=result.runs_dir)
+    assert joined.code == 1
+    assert "no snapshots" in one_line(joined)
+    assert (result.run / "joined" / "requests.parquet").exists()
+
     half = tmp_path / "half"
     shutil.copytree(result.run, half)
-    runfolder.update_manifest(half, state="running")
+    runfolder.update_manifest(half, state="running", observed=False)
     refused = loadtest("join", str(half))
     assert refused.code == 1
     assert "half" in one_line(refused) and "--partial" in one_line(refused)

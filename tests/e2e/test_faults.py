@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,10 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Ended, Network, assert_complete
+from conftest import Ended, Network, assert_complete, locust_command
 
 from loadtest.clock import Deadline
-from loadtest.jobs.swarm import locustfile
 from loadtest.traffic.profile import load_profile
 
 pytestmark = pytest.mark.long
@@ -27,9 +25,12 @@ WAIT_S = 60
 @contextmanager
 def started(*options: str, runs_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """Locust in a session of its own, ended by process id whatever the test does."""
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--runs-dir", str(runs_dir), *options]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        locust_command(runs_dir, *options),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield process

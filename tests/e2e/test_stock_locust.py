@@ -15,6 +15,7 @@ def test_the_command_of_the_readme(network: Network, locust: Callable[..., Ended
     assert_complete(result, workers=1)
     assert result.manifest()["profile"]["name"] == "community"
     assert result.manifest()["users"] == 50
+    assert result.manifest()["offered_s"] == 20.0, "--run-time is how long arrivals are offered, whatever the start-up"
 
 
 def test_processes_and_profile(network: Network, locust: Callable[..., Ended]) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from loadtest.records import (
     NOT_SENT,
     SCHEMA_VERSION,
+    AnswerText,
     NodeSnapshot,
     Outcome,
     Phase,
@@ -25,7 +26,7 @@ from loadtest.records import (
 )
 from loadtest.runfolder import arrow_schema, read_part, write_part
 
-RECORDS = [RequestRecord, TaskRecord, NodeSnapshot, RouterSample, TruthRecord]
+RECORDS = [RequestRecord, AnswerText, TaskRecord, NodeSnapshot, RouterSample, TruthRecord]
 REQUEST_SAMPLE: dict[str, typing.Any] = {
     "run": "20261122T104500Z-ab12",
     "worker": 1,
@@ -63,7 +64,10 @@ FIELDS_OF_VERSION_1 = {
         clock_offset_ns int64, content_chunks int64, chunk_ns list<item: int64>, chunk_bound_ns list<item: int64>,
         chunk_bytes list<item: int64>, itl_keys list<item: int64>, itl_counts list<item: int64>,
         connection_new bool, retried bool, reads int64, reads_kernel int64, chunks_coalesced int64,
-        first_content_bound_ns int64?, arrival_bound_ns_p50 int64?, arrival_bound_ns_max int64?""",
+        first_content_bound_ns int64?, arrival_bound_ns_p50 int64?, arrival_bound_ns_max int64?,
+        choice_chunks int64, last_choice_ns int64?""",
+    "AnswerText": """
+        worker int64, seq int64, text string, reasoning string, tool_calls string""",
     "TaskRecord": """
         target string, session string, task_id string, client_reference string, looked_up_wall_ns int64,
         complete bool, status int64?, created_s int64?, finished_s int64?, assigned list<item: string>,

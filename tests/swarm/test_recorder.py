@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import zmq
+from made_rows import made_row
 
 from loadtest import runfolder, spool
 from loadtest.records import RequestRecord
@@ -56,28 +57,7 @@ def collector(tmp_path: Path) -> Iterator[CollectorProcess]:
 
 
 def row(seq: int) -> RequestRecord:
-    return RequestRecord(
-        run="r",
-        worker=0,
-        seq=seq,
-        arrival=seq,
-        conversation=f"c{seq}",
-        turn=0,
-        turns_planned=1,
-        persona="p",
-        target="t",
-        route="cortensor",
-        model="",
-        session=None,
-        client_reference=f"r.{seq}.0",
-        phase="measure",
-        scheduled_ns=seq,
-        prompt_tokens_planned=1,
-        output_tokens_max=1,
-        stream=True,
-        outcome="ok",
-        chunk_ns=tuple(range(200)),
-    )
+    return made_row(seq, chunk_ns=tuple(range(200)))
 
 
 def test_every_row_is_stored_and_the_spool_goes(tmp_path: Path, collector: CollectorProcess) -> None:
@@ -137,8 +117,9 @@ def test_a_lost_frame_is_sent_again(tmp_path: Path) -> None:
 def test_a_full_disk_is_counted_and_the_spool_stays_readable(tmp_path: Path) -> None:
     """The file-size limit stands in for a full disk: the write is cut in the middle of an entry."""
     code = f"""
-import resource, signal
+import resource, signal, sys
 from pathlib import Path
+sys.path.insert(0, "..")
 from test_recorder import row
 from loadtest import spool
 from loadtest.swarm.recorder import Recorder
