@@ -43,6 +43,9 @@ PASS_NS_MAX = 2_000_000  # heartbeats and wake-ups share the loop with us
 WAKE_NS_MAX = 1_000_000  # of what woken greenlets do between two passes; at least one is woken
 EVENTS_MAX = 64  # per look, so that the limit is checked about every half millisecond
 READ_BYTES = 65_536
+# A read that gave less took all there was. Under TLS a full read may give far less: a record of one byte is 23 on the
+# wire, so that 65,536 bytes hold 2,849 at least.
+FULL_BYTES = 2_048
 SWEEP_NS = 50_000_000  # deadlines are this coarse
 SWEEP_LATE_NS_MAX = 1_000_000_000  # under overload no drain is complete, and deadlines must end some day
 LATE_NS = 10_000_000  # a pass this late is counted as late
@@ -258,7 +261,7 @@ class Reactor:
                         # Within the errors of the two clocks; an answer never precedes its request.
                         bound_ns = 0
                         stamp_ns = max(stamp_ns, flight.sent_ns)
-                    if len(data) < READ_BYTES:
+                    if len(data) < FULL_BYTES:
                         flight.emptied_ns = ready_ns
                     else:
                         emptied = False
@@ -273,7 +276,7 @@ class Reactor:
                     elif flight.received > flight.bytes_max:
                         self._end(flight, flight.overfull())
                 except BlockingIOError:
-                    continue
+                    emptied = False  # no whole record of TLS yet
                 except Exception as error:
                     if connection.flight is not None:
                         self._broken(connection.flight, error)

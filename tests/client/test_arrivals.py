@@ -136,6 +136,7 @@ def test_a_read_that_was_full_says_nothing_of_what_it_left(monkeypatch: pytest.M
     # Each event takes two reads and comes up to 40 ms before the pass: the second read must not claim that its
     # bytes arrived after the first one.
     monkeypatch.setattr("loadtest.client.reactor.READ_BYTES", 10)
+    monkeypatch.setattr("loadtest.client.reactor.FULL_BYTES", 10)
     sent: list[tuple[int, int]] = []
     reactor = Reactor(drain_ms=40)
     with ScriptedServer(stream(0.055, 10, sent)) as server:
