@@ -24,9 +24,11 @@ WAIT_S = 60
 
 @contextmanager
 def started(*options: str, runs_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Locust in a session of its own, ended by process id whatever the test does."""
+    """Locust, ended by process id whatever the test does."""
     process = subprocess.Popen(
         locust_command(runs_dir, *options),
+        # A shell ignores Ctrl-C for what it runs in the background, and so would everything started from there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
