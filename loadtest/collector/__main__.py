@@ -11,6 +11,7 @@ which everything has arrived]. Whoever gets no answer sends again; a repeated fr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -133,7 +134,9 @@ def _take_frames(socket: zmq.Socket[bytes], store: RowStore) -> int:
 
 
 def _say(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
+    # The plugin may be gone; the rows are stored all the same.
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,10 @@ class MasterRun:
                 "worker %d is missing: what it had in flight and still to send is lost, the run is unfit", stripe
             )
 
+    @property
+    def load_ended(self) -> bool:
+        return self._stopped_ns is not None
+
     def stopping(self) -> None:
         """The load ends now, by plan or by hand."""
         if self._stopped_ns is None:

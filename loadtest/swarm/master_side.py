@@ -104,6 +104,10 @@ class MasterSide:
     # A run begins.
 
     def on_test_start(self, environment: Environment, **_: Any) -> None:
+        if self._run is not None:
+            # The page starts a run as soon as the workers are ready again, up to a second before Locust's own stop of
+            # the last one returns and says that it has ended.
+            gevent.spawn(self._finish, self._run)
         try:
             if environment.web_ui is not None:
                 self._read_profile_of_the_form()
@@ -246,16 +250,18 @@ class MasterSide:
 
     def on_test_stop(self, environment: Environment, **_: Any) -> None:
         self._take_own_report()
+        if self._run is None or not self._run.load_ended:
+            return  # a late word about the run before
         if environment.web_ui is not None:
             # The page must go on answering while the run is joined and reported.
-            gevent.spawn(self._finish)
+            gevent.spawn(self._finish, self._run)
         elif isinstance(self._runner, LocalRunner):
-            self._finish()
+            self._finish(self._run)
         # A headless master finishes in `drain_before_quit`, when its workers have ended.
 
-    def _finish(self) -> None:
-        """End the run that is on. With a web UI the next one may begin while this one is joined and reported."""
-        run = self._run
+    def _finish(self, run: MasterRun | None = None) -> None:
+        """End a run, or the one that is on. The next one may begin while this one is joined and reported."""
+        run = run or self._run
         if run is None or run.finishing:
             return
         run.finishing = True
