@@ -18,6 +18,11 @@ class Endpoint(NamedTuple):
     port: int
     tls: bool = False
 
+    @property
+    def authority(self) -> str:
+        """HOST:PORT as a Host header wants it, IPv6 in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Deadlines(NamedTuple):
     """How long each wait may last, in seconds. `total_s` runs from the call of `Reactor.run`."""

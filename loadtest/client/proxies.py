@@ -122,8 +122,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _authority(endpoint: Endpoint) -> bytes:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{host}:{endpoint.port}".encode("idna" if not host.isascii() else "ascii")
+    return endpoint.authority.encode("ascii" if endpoint.host.isascii() else "idna")
 
 
 def _authorization(proxy: Proxy) -> bytes:

@@ -45,13 +45,11 @@ class Probe:
         self._endpoint = endpoint
         self._key = key
         self._deadline = Deadline(TARGET_S_MAX)
-        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        self._host_header = f"{host}:{endpoint.port}"
         self.sent: list[Heard] = []
 
     def get(self, path: str) -> Heard:
         """A control route with the target's key. A `path` that would break the request line is the caller's fault."""
-        head = f"GET {path} HTTP/1.1\r\nHost: {self._host_header}\r\nAccept: application/json\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: {self._endpoint.authority}\r\nAccept: application/json\r\n"
         head += "User-Agent: router-loadtest\r\nAccept-Encoding: identity\r\n"
         if self._key:
             head += f"Authorization: Bearer {self._key}\r\n"
@@ -103,7 +101,7 @@ class Probe:
             session=self._target.sessions[0] if self._target.sessions else None,
             client_reference=f"loadtest-check.{len(self.sent)}",
             timeout_s=min(self._target.timeout_s, COMPLETION_S),
-            host_header=self._host_header,
+            host_header=self._endpoint.authority,
         )
 
     def _build(self, call: Call, *, target: Target | None = None, key: str | None = None) -> bytes:

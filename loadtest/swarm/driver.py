@@ -120,7 +120,7 @@ class OpenDriver:
                 self._more.clear()
                 self._more.wait()
             due = self._prepared[0]
-            _sleep_until(due.at_ns)
+            sleep_until(due.at_ns)
             self._prepared.popleft()
             self._room.set()
             self._ledger.arrival(len(due.shape.turns))
@@ -160,7 +160,7 @@ class ClosedDriver:
         """One member: a pause, then a whole conversation."""
         person.waiting()
         self._begun.wait()
-        _sleep_until(self._turns.t0_ns)
+        sleep_until(self._turns.t0_ns)
         index, self._next = self._next, self._next + self._step
         shape = self._schedule.shape(index)
         starts_ns = mono_ns() + shape.turns[0].think_us * 1000
@@ -169,13 +169,14 @@ class ClosedDriver:
             gevent.sleep(REST_S)
             return
         first = self._turns.prepare(shape, 0)
-        _sleep_until(starts_ns)
+        sleep_until(starts_ns)
         person.busy()
         self._ledger.arrival(len(shape.turns))
         self._turns.converse(shape, starts_ns, first, _pause(person), person.stopping)
 
 
-def _sleep_until(at_ns: int) -> None:
+def sleep_until(at_ns: int) -> None:
+    """Sleep to an instant and not less: a gevent timer counts from its loop's last clock reading and may be early."""
     while (wait_ns := at_ns - mono_ns()) > 0:
         gevent.sleep(wait_ns / 1e9)
 
@@ -185,7 +186,7 @@ def _pause(person: Person) -> Callable[[int], None]:
 
     def pause_until(at_ns: int) -> None:
         person.waiting()
-        _sleep_until(at_ns)
+        sleep_until(at_ns)
         person.busy()
 
     return pause_until

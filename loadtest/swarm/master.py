@@ -182,7 +182,7 @@ class MasterRun:
 
     def _stripes_done(self) -> list[Stripe]:
         """What was planned of each worker: to its own end, or for a lost one to the end of the load."""
-        if self.plan.profile().load.mode != "open" or self._t0_ns is None:
+        if self._profile.load.mode != "open" or self._t0_ns is None:
             return []
         stopped_us = max(0, ((self._stopped_ns or mono_ns()) - self._t0_ns) // 1000)
         to_the_end = min(self.plan.horizon_us, stopped_us)

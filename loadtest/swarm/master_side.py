@@ -19,6 +19,7 @@ from loadtest.records import Target
 from loadtest.swarm import options, preflight
 from loadtest.swarm.children import ChildError
 from loadtest.swarm.drain import allow_long_drains, drain_before_quit
+from loadtest.swarm.driver import sleep_until
 from loadtest.swarm.master import MasterRun, Settings
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
 from loadtest.swarm.worker_side import WorkerSide
@@ -203,9 +204,7 @@ class MasterSide:
         return int(self._profile.load.duration_s * 1e6)
 
     def _end_of_plan(self, run: MasterRun, end_ns: int) -> None:
-        # A gevent timer counts from when its loop last looked at the clock, so it may fire early.
-        while (wait_ns := end_ns - mono_ns()) > 0:
-            gevent.sleep(wait_ns / 1e9)
+        sleep_until(end_ns)
         if self._run is run:
             logger.info("everything planned has been offered; waiting for what is in flight")
             self._end_load()

@@ -98,7 +98,7 @@ class Turns:
             session=shape.session,
             client_reference=f"{self._plan.run}.{shape.index}.{turn}",
             timeout_s=target.timeout_s,
-            host_header=_host_header(access.endpoint),
+            host_header=access.endpoint.authority,
         )
         return Prepared(call, ROUTES[target.route].build(target, call, access.key))
 
@@ -205,8 +205,3 @@ def text_of(record: RequestRecord, answer: Answer, key: str | None) -> AnswerTex
         reasoning=kept("".join(piece.reasoning for piece in answer.pieces)),
         tool_calls=kept(msgspec.json.encode(calls).decode()) if calls else "",
     )
-
-
-def _host_header(endpoint: Endpoint) -> str:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{host}:{endpoint.port}"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ import pyarrow as pa
 import pytest
 
 from loadtest import runfolder
+from loadtest.clock import Deadline
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import free_port, locustfile
 from loadtest.processes import end
 
 API_KEY = "e2e-key-4f9a1c"
 RUN_DEADLINE_S = 150
+WAIT_S = 60
 
 
 @dataclass
@@ -128,3 +131,10 @@ def assert_complete(result: Ended, workers: int) -> None:
     assert sum(attribution["unattributed_reasons"].values()) == attribution["unattributed"]
     assert (result.run / "report.html").stat().st_size > 10_000
     assert not list((result.run / "spool").glob("*.spool")), "everything was acknowledged"
+
+
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    deadline = Deadline(WAIT_S)
+    while not condition():
+        assert not deadline.over(), f"waited {WAIT_S} s for {what}"
+        time.sleep(0.05)

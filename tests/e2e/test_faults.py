@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Ended, Network, assert_complete, locust_command
+from conftest import Ended, Network, assert_complete, locust_command, wait_for
 
-from loadtest.clock import Deadline
 from loadtest.traffic.profile import load_profile
 
 pytestmark = pytest.mark.long
-WAIT_S = 60
+END_S = 60
 
 
 @contextmanager
@@ -41,14 +39,7 @@ def started(*options: str, runs_dir: Path) -> Iterator[subprocess.Popen[str]]:
             child.kill()
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=WAIT_S)
-
-
-def wait_for(what: str, condition: Callable[[], bool]) -> None:
-    deadline = Deadline(WAIT_S)
-    while not condition():
-        assert not deadline.over(), f"waited {WAIT_S} s for {what}"
-        time.sleep(0.05)
+        process.communicate(timeout=END_S)
 
 
 def rows_stored(runs_dir: Path) -> bool:

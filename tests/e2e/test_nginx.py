@@ -12,9 +12,9 @@ from threading import Thread
 from time import sleep
 
 import pytest
-from conftest import Ended, Network, assert_complete
+from conftest import Ended, Network, assert_complete, wait_for
 from nginx import READ_TIMEOUT_S, SHORTER, accepted_command, configuration, free_port, nginx
-from test_faults import end, rows_stored, started, wait_for
+from test_faults import end, rows_stored, started
 
 from loadtest.client.outcomes import classify
 from loadtest.client.reactor import Reactor

@@ -5,28 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from conftest import Ended, Network, assert_complete, locust_command
+from conftest import Ended, Network, assert_complete, locust_command, wait_for
 
 from loadtest import runfolder
-from loadtest.clock import Deadline
 from loadtest.jobs.swarm import free_port
 
 pytestmark = pytest.mark.long
-WAIT_S = 60
-
-
-def wait_for(what: str, condition: Callable[[], bool]) -> None:
-    deadline = Deadline(WAIT_S)
-    while not condition():
-        assert not deadline.over(), f"waited {WAIT_S} s for {what}"
-        time.sleep(0.1)
+END_S = 60
 
 
 def states(runs_dir: Path) -> list[str]:
@@ -68,7 +58,7 @@ def test_start_stop_and_start_again(network: Network, tmp_path: Path) -> None:
     finally:
         page.close()
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=WAIT_S)
+        _, err = process.communicate(timeout=END_S)
         print(err[-30000:])
     assert process.returncode in (0, 2, 4)
     assert "start again with --profile members" in err
