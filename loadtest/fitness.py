@@ -39,6 +39,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     clock_bound_ms_max: float | None
     measured_requests: int
     dropped_share_max: float = DROPPED_SHARE_MAX  # a profile about overload may allow more
+    ledger_mismatches: tuple[tuple[int, str], ...] = ()  # sums that do not hold: by how many, and in words
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ def _account(f: Figures) -> list[Reason | None]:
         _above(f.planned_turns - f.stored_turns, 0, "account", "{} planned turns have no row")
         if f.planned_turns >= f.stored_turns
         else _above(f.stored_turns - f.planned_turns, 0, "account", "{} rows belong to no planned turn"),
+        *(Reason("ledger", figure, 0, f"the ledger does not add up: {text}") for figure, text in f.ledger_mismatches),
         _above(f.lost_turns, 0, "lost", "{} turns were lost with a worker"),
         _above(f.workers_lost, 0, "workers", "{} of " + str(f.workers_expected) + " workers were lost"),
         _above(f.rows_overflowed, 0, "recorder", "{} rows did not fit into the recorder's queue"),

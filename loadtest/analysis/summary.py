@@ -201,6 +201,7 @@ def _fit(
     expected = int(manifest.get("workers_expected") or len(workers))
     lost = sum(bool(worker.get("lost")) for worker in workers)
     outcomes = account["outcomes"]
+    mismatches = (manifest.get("ledger") or {}).get("mismatches", [])
     measured = requests["sent_ns"].notna() & (requests["phase"] == Phase.MEASURE.value)
     reasons = unfit_reasons(
         Figures(
@@ -219,6 +220,7 @@ def _fit(
             worker_cpu_share_max=harness["cpu_share_max"],
             clock_bound_ms_max=harness["clock_bound_ms_max"],
             measured_requests=int(measured.sum()),
+            ledger_mismatches=tuple((int(each["figure"]), str(each["text"])) for each in mismatches),
         )
     )
     if manifest.get("state") == "running":

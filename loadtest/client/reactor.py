@@ -115,10 +115,14 @@ class Reactor:
         self._stamp_keeper.close()
 
     def figures(self) -> dict[str, int]:
-        """The counts of `Figures`, and gauges of now."""
+        """The counts of `Figures`, and gauges of now: what is in flight, how much of it has brought a byte of its
+        answer's body, and the age of the oldest."""
+        now_ns = mono_ns()
         return self.counted.flat() | {
             "clock_steps": self._clock.steps if self._clock else 0,
             "in_flight": len(self._flights),
+            "in_flight_answering": sum(bool(f.body_ends and f.body_ends[-1]) for f in self._flights),
+            "in_flight_oldest_ns": max((now_ns - f.exchange.started_ns for f in self._flights), default=0),
             "connections": len(self._connections.by_fd),
         }
 

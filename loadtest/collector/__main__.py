@@ -1,8 +1,9 @@
 """The collector: a process of its own on the master that turns spool frames into the rows of the run folder.
 
 It is started and ended by the swarm's plugin. Standard input carries one JSON line, `{"close": ...}`, and its end
-means the same with nothing known; standard output carries `{"port": N}` and, at the end, the account. Workers
-speak to it over ZeroMQ, apart from Locust's own socket, because large frames there would delay heartbeats.
+means the same with nothing known; standard output carries `{"port": N}`, every few seconds `{"counts": ...}` of rows
+that have come and are stored, and at the end the account. Workers speak to it over ZeroMQ, apart from Locust's own
+socket, because large frames there would delay heartbeats.
 
 Wire: DEALER to ROUTER, [b"F", spool name, offset (8 bytes), data]; the answer is [b"A", spool name, offset up to
 which everything has arrived]. Whoever gets no answer sends again; a repeated frame changes nothing.
@@ -74,6 +75,7 @@ def _collect(socket: zmq.Socket[bytes], store: RowStore, spools: Path) -> dict[s
             damaged += _take_frames(socket, store)
         if flush.over():
             store.flush()
+            _say({"counts": store.counts()})
             flush = Deadline(FLUSH_S)
         if sys.stdin.fileno() in ready:
             break

@@ -164,6 +164,10 @@ class RowStore:
             self._text_parts += 1
             self._texts, self._text_characters = [], 0
 
+    def counts(self) -> dict[str, int]:
+        """Rows that have come from workers, and rows that are in Parquet."""
+        return {"received": self.outcomes.total(), "stored": self.outcomes.total() - len(self._ready)}
+
     def close_open(self) -> int:
         """Turns that were started and never heard of again are stored as `lost`; return how many."""
         still_open = list(self._open.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import gevent
 import msgspec
+from gevent.event import AsyncResult
 
 from loadtest.processes import end
 from loadtest.traffic.plan import Plan, Stripe
@@ -32,11 +34,15 @@ class Collector:
     """The collector process: started with the run, told at the end what was planned, answers with its account."""
 
     def __init__(self, run: Path, bind: str) -> None:
+        self.received = 0  # rows it has, as it told last
+        self.stored = 0  # rows in Parquet
+        self._said: dict[str, AsyncResult] = {"port": AsyncResult(), "account": AsyncResult()}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "loadtest.collector", "--run", str(run), "--bind", bind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self._listener = gevent.spawn(self._listen)
         self.port = int(self._answer("port", COLLECTOR_READY_S))
 
     def alive(self) -> bool:
@@ -55,16 +61,30 @@ class Collector:
         self._process.wait(timeout=TERMINATED_WAIT_S)
         return account
 
-    def _answer(self, word: str, seconds: float) -> Any:
+    def _listen(self) -> None:
+        """Take what it says, line by line, until it ends; whoever still waits for a word then gets none."""
         assert self._process.stdout is not None
-        line = b""
-        with gevent.Timeout(seconds, False):
-            line = self._process.stdout.readline()
-        try:
-            return json.loads(line)[word]
-        except (ValueError, KeyError, TypeError):
+        for line in self._process.stdout:
+            try:
+                ((word, value),) = json.loads(line).items()
+            except (ValueError, AttributeError):
+                continue
+            if word == "counts":
+                self.received, self.stored = value["received"], value["stored"]
+            elif word in self._said:
+                self._said[word].set(value)
+        for answer in self._said.values():
+            if not answer.ready():
+                answer.set(None)
+
+    def _answer(self, word: str, seconds: float) -> Any:
+        value = None
+        with contextlib.suppress(gevent.Timeout):
+            value = self._said[word].get(timeout=seconds)
+        if value is None:
             self.kill()
             raise ChildError(f"the collector did not say its {word} within {seconds:.0f} s") from None
+        return value
 
     def kill(self) -> None:
         end(self._process, TERMINATED_WAIT_S)

@@ -1,4 +1,4 @@
-"""Live numbers: Locust's own table while requests end, and the worker's figures in each report to the master."""
+"""What a worker shows of each turn that ends: in Locust's own table, and in the tally of its next report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from locust.env import Environment
 
 from loadtest.clock import cpu_ns, mono_ns
 from loadtest.records import NOT_SENT, Outcome, RequestRecord
+from loadtest.swarm.tally import Tally, tpot_ns
 
 
 class FailedTurn(Exception):
@@ -15,15 +16,17 @@ class FailedTurn(Exception):
 
 
 class LiveStats:
-    """Feeds Locust's statistics. TTFT and TPOT get rows of their own, which do not count as requests.
+    """Feeds Locust's statistics and the tally. TTFT and TPOT get rows of their own, which do not count as requests.
 
     Firing Locust's request event for them would multiply its totals; `stats.get(...).log` writes the row only.
     """
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, tally: Tally) -> None:
         self._environment = environment
+        self._tally = tally
 
     def seen(self, record: RequestRecord) -> None:
+        self._tally.seen(record)
         if record.outcome in NOT_SENT or record.sent_ns is None or record.done_ns is None:
             return
         name = record.target
@@ -38,15 +41,13 @@ class LiveStats:
             exception=failure,
             context={},
         )
-        if failure is not None or record.first_content_ns is None or record.last_content_ns is None:
+        if failure is not None or not record.stream or record.first_content_ns is None:
             return
         stats = self._environment.stats
         stats.get(name, "TTFT").log((record.first_content_ns - record.sent_ns) / 1e6, 0)
-        if record.content_chunks > 1:
-            tokens = record.usage_completion_tokens or record.counted_tokens or record.content_chunks
-            if tokens > 1:
-                per_token = (record.last_content_ns - record.first_content_ns) / (tokens - 1)
-                stats.get(name, "TPOT").log(per_token / 1e6, 0)
+        per_token_ns = tpot_ns(record)
+        if per_token_ns is not None:
+            stats.get(name, "TPOT").log(per_token_ns / 1e6, 0)
 
 
 class CpuShare:

@@ -16,15 +16,20 @@ import msgspec
 
 from loadtest import __version__, runfolder
 from loadtest.clock import Deadline, measure_wall_offset, mono_ns, wall_ns
-from loadtest.records import SCHEMA_VERSION, Outcome, Target
+from loadtest.records import SCHEMA_VERSION, Target
 from loadtest.swarm.children import ChildError, Collector, Observer, run_step
+from loadtest.swarm.ledger import Mismatch, final_mismatches
+from loadtest.swarm.lines import Lines
+from loadtest.swarm.reports import Reports
+from loadtest.swarm.standing import Clerk, Standing, final_figures
 from loadtest.traffic.plan import Plan, Stripe
 from loadtest.traffic.profile import Profile, profile_hash
 
 START_LEAD_NS = 1_500_000_000  # for the start message to reach every worker, and for the first requests to be built
 FINALS_WAIT_S = 30.0
 SILENT_S = 10.0  # a worker that has not reported for so long is gone: reports come every 3 s
-PROGRESS_S = 5.0
+LOOK_S = 1.0
+LEFT_EARLY_S = 2.0  # Ctrl-C reaches master and workers of one terminal at once; who ends so long before it has left
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +63,10 @@ class MasterRun:
         self._started_mono_ns = mono_ns()
         self._started_wall_ns = wall_ns()
         self._wall = measure_wall_offset()
-        self._reports: dict[int, dict[str, Any]] = {}
-        self._reported_ns: dict[int, int] = {}
-        self.lost: set[int] = set()
+        self.reports = Reports(plan.run, stripes.values())
+        self._clerk = Clerk(plan.run, self.reports, self.folder)
+        self._mismatches: list[Mismatch] = []
+        self.standing: Standing | None = None  # as of the last second
         self._t0_ns: int | None = None
         self._stopped_ns: int | None = None
         self.finishing = False
@@ -68,7 +74,8 @@ class MasterRun:
         runfolder.write_manifest(self.folder, self._manifest("running"))
         self.collector = Collector(self.folder, settings.bind)
         self._observer = Observer(self.folder, settings.host) if settings.observe else None
-        self._progress = gevent.spawn(self._show_progress)
+        self._view = Lines(logger.info)
+        self._watcher = gevent.spawn(self._watch)
 
     # While it runs.
 
@@ -89,18 +96,22 @@ class MasterRun:
 
     def take_report(self, report: dict[str, Any]) -> None:
         """A worker's figures; those of another run are not ours."""
-        if report.get("run") == self.plan.run:
-            self._reports[report["worker"]] = report
-            self._reported_ns[report["worker"]] = mono_ns()
+        if not self.reports.take(report) or not self.reports.mismatches:
+            return
+        if not self._mismatches:
+            self._mismatches = list(self.reports.mismatches)
+            logger.error("the ledger does not add up, the run is unfit: %s", self._mismatches[0].text)
 
     def worker_missing(self, client_id: str) -> None:
         """Locust has not heard a worker for some seconds."""
         stripe = self.stripes.get(client_id)
-        if stripe is not None and stripe not in self.lost and not self._is_final(stripe):
-            self.lost.add(stripe)
-            logger.error(
-                "worker %d is missing: what it had in flight and still to send is lost, the run is unfit", stripe
-            )
+        if stripe is not None and not self.reports.is_final(stripe):
+            self._lose(stripe, "is missing")
+
+    def _lose(self, stripe: int, why: str) -> None:
+        if stripe not in self.reports.lost:
+            self.reports.lost.add(stripe)
+            logger.error("worker %d %s: what it had in flight and still to send is lost, the run is unfit", stripe, why)
 
     @property
     def load_ended(self) -> bool:
@@ -111,28 +122,26 @@ class MasterRun:
         if self._stopped_ns is None:
             self._stopped_ns = mono_ns()
 
-    def _is_final(self, stripe: int) -> bool:
-        return bool(self._reports.get(stripe, {}).get("final"))
-
-    def _show_progress(self) -> None:
+    def _watch(self) -> None:
         while True:
-            gevent.sleep(PROGRESS_S)
-            if self._t0_ns is not None and mono_ns() > self._t0_ns:
-                logger.info("%s", self._progress_line(self._t0_ns))
+            gevent.sleep(LOOK_S)
+            self._see_who_left()
+            self.standing = self._clerk.standing(
+                t0_ns=self._t0_ns,
+                warmup_s=self.plan.warmup_us / 1e6,
+                planned_s=self.plan.horizon_us / 1e6,
+                ended=self.load_ended,
+                received=self.collector.received,
+                stored=self.collector.stored,
+            )
+            self._view.show(self.standing)
 
-    def _progress_line(self, t0_ns: int) -> str:
-        ledgers = [report["ledger"] for report in self._reports.values()]
-        outcomes: dict[str, int] = {}
-        for ledger in ledgers:
-            for outcome, count in ledger["outcomes"].items():
-                outcomes[outcome] = outcomes.get(outcome, 0) + count
-        words = " ".join(f"{outcome} {outcomes[outcome]}" for outcome in Outcome if outcomes.get(outcome))
-        seconds, planned_s = (mono_ns() - t0_ns) / 1e9, self.plan.horizon_us / 1e6
-        when = (
-            f"{seconds:.0f} of {planned_s:.0f} s" if seconds < planned_s else f"{seconds - planned_s:.0f} s of draining"
-        )
-        sent, open_now = (sum(ledger[k] for ledger in ledgers) for k in ("started_turns", "in_flight"))
-        return f"{when}: sent {sent}, in flight {open_now}, {words or 'nothing ended yet'}"
+    def _see_who_left(self) -> None:
+        """A worker that was told to end before the load did: its rows are all here, its later arrivals are not."""
+        for stripe in self.reports.stripes:
+            until_ns = self._stopped_ns or mono_ns()
+            if self.reports.is_final(stripe) and until_ns - self.reports.ended_ns(stripe) > LEFT_EARLY_S * 1e9:
+                self._lose(stripe, "left before the end")
 
     # The end.
 
@@ -140,7 +149,8 @@ class MasterRun:
         """Wait for the workers' last words, close the collector, then join and report. Sets `exit_code`."""
         self.stopping()
         self._await_finals()
-        self._progress.kill(block=False)
+        self._see_who_left()
+        self._put_view_away()
         try:
             account = self.collector.close(self.plan, self._t0_ns or 0, self._stripes_done())
         except ChildError as error:
@@ -148,6 +158,10 @@ class MasterRun:
             self._give_up_children()
             self.exit_code = 1
             return
+        self._mismatches = [
+            *self.reports.mismatches,
+            *final_mismatches(self.reports.latest.values(), self.reports.lost, account),
+        ]
         manifest = self._manifest("recorded", account)
         runfolder.write_manifest(self.folder, manifest)
         logger.info("run folder: %s (%d rows)", self.folder, account["rows"])
@@ -158,10 +172,14 @@ class MasterRun:
 
     def abort(self) -> None:
         """The run cannot go on: end the children; the folder keeps what it has."""
-        self._progress.kill(block=False)
+        self._put_view_away()
         self.collector.kill()
         self._give_up_children()
         self.exit_code = 1
+
+    def _put_view_away(self) -> None:
+        self._watcher.kill()
+        self._view.close()
 
     def _give_up_children(self) -> None:
         if self._observer is not None:
@@ -170,15 +188,15 @@ class MasterRun:
     def _await_finals(self) -> None:
         deadline = Deadline(FINALS_WAIT_S)
         while not deadline.over():
-            waiting = [s for s in self.stripes.values() if s not in self.lost and not self._is_final(s)]
-            if not waiting:
+            waited_for = self.reports.waited_for()
+            if not waited_for:
                 return
-            for stripe in waiting:
-                if mono_ns() - self._reported_ns.get(stripe, self._started_mono_ns) > SILENT_S * 1e9:
-                    self.lost.add(stripe)
-                    logger.error("worker %d said nothing for %.0f s: it is lost, the run is unfit", stripe, SILENT_S)
+            for stripe in waited_for:
+                if self.reports.silent_s(stripe) > SILENT_S:
+                    self._lose(stripe, f"said nothing for {SILENT_S:.0f} s")
             gevent.sleep(0.1)
-        self.lost.update(s for s in self.stripes.values() if not self._is_final(s))
+        for stripe in self.reports.waited_for():
+            self._lose(stripe, f"did not end within {FINALS_WAIT_S:.0f} s")
 
     def _stripes_done(self) -> list[Stripe]:
         """What was planned of each worker: to its own end, or for a lost one to the end of the load."""
@@ -187,8 +205,8 @@ class MasterRun:
         stopped_us = max(0, ((self._stopped_ns or mono_ns()) - self._t0_ns) // 1000)
         to_the_end = min(self.plan.horizon_us, stopped_us)
         return [
-            Stripe(worker=stripe, until_us=to_the_end if stripe in self.lost else self._reports[stripe]["until_us"])
-            for stripe in sorted(self.stripes.values())
+            Stripe(worker=s, until_us=to_the_end if s in self.reports.lost else self.reports.latest[s]["until_us"])
+            for s in self.reports.stripes
         ]
 
     def _judge(self) -> int:
@@ -240,7 +258,7 @@ class MasterRun:
                 "bound_ns": max(self._wall.bound_ns, now.bound_ns) + abs(now.offset_ns - self._wall.offset_ns),
             },
             "workers_expected": len(self.stripes),
-            "workers": [self._worker_entry(stripe) for stripe in sorted(self.stripes.values())],
+            "workers": [self._worker_entry(stripe) for stripe in self.reports.stripes],
             "targets": [msgspec.to_builtins(target) for target in self._targets],
             "host": settings.host,
             "observed": settings.observe,
@@ -253,21 +271,33 @@ class MasterRun:
                 "lookup_deadline_s": profile.observe.lookup_deadline_s,
             },
             "ledger": self._ledger(account),
+            "live": final_figures(self.reports),
             "versions": _versions(),
             "command": shlex.join(sys.argv),
         }
 
     def _worker_entry(self, stripe: int) -> dict[str, Any]:
-        report = {k: v for k, v in self._reports.get(stripe, {}).items() if k not in ("run", "final")}
-        return {**report, "worker": stripe, "lost": stripe in self.lost}
+        report = {k: v for k, v in self.reports.latest.get(stripe, {}).items() if k not in ("run", "final", "live")}
+        return {**report, "worker": stripe, "lost": stripe in self.reports.lost}
 
     def _ledger(self, account: dict[str, Any] | None) -> dict[str, Any]:
         """Planned turns against stored rows: an open plan is walked by the collector, members count what they begin."""
         if account is None:
             return {}
-        counted = sum(report["ledger"]["planned_turns"] for report in self._reports.values())
-        planned = counted if account["planned_turns"] is None else account["planned_turns"]
-        return {**account, "planned_turns": planned, "planned_turns_by_workers": counted}
+        totals = self.reports.totals()
+        planned = totals.planned_turns if account["planned_turns"] is None else account["planned_turns"]
+        return {
+            **account,
+            "planned_turns": planned,
+            "planned_turns_by_workers": totals.planned_turns,
+            "started_turns": totals.started_turns,
+            "ended_turns_by_workers": totals.outcomes,
+            "rows_spooled": totals.rows_spooled,
+            "rows_sent": totals.rows_sent,
+            "rows_acknowledged": totals.rows_acknowledged,
+            "live_reports_missed": self.reports.live.gaps,
+            "mismatches": [{"figure": m.figure, "text": m.text} for m in self._mismatches],
+        }
 
 
 def _versions() -> dict[str, str]:

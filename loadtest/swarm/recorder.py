@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ class Recorder:
         self._path = path
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_EXCL, 0o600)
         self.rows_overflowed = 0
+        self._rows_kept = 0
+        self._rows_refused = 0
+        self._rows_acknowledged = 0
+        self._row_ends: deque[int] = deque()  # of finished rows that are not acknowledged: where each ends in the spool
         self._written = 0
         self._sent = 0
         self._acknowledged = 0
@@ -56,12 +61,16 @@ class Recorder:
             reason = "disk full"
         if written == len(data):
             self._written += written
+            if isinstance(entry, spool.Finished):
+                self._rows_kept += 1
+                self._row_ends.append(self._written)
             return
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._written)
         if not self.rows_overflowed:
             logger.error("recorder: %s: %s; rows are lost from here on and the run is unfit", self._path, reason)
         self.rows_overflowed += 1
+        self._rows_refused += isinstance(entry, spool.Finished)
 
     def finish(self, seconds: float) -> bool:
         """Wait until everything is acknowledged, at most so long. The spool file goes only when it is."""
@@ -84,10 +93,20 @@ class Recorder:
         return complete
 
     def figures(self) -> dict[str, Any]:
+        """Bytes, and rows of turns that have ended: in the spool, on their way, known to have arrived."""
+        on_the_way = 0
+        for end in self._row_ends:  # those that were sent come first, and are no more than the window holds
+            if end > self._sent:
+                break
+            on_the_way += 1
         return {
             "spooled_bytes": self._written,
             "acknowledged_bytes": self._acknowledged,
             "rows_overflowed": self.rows_overflowed,
+            "rows_refused": self._rows_refused,
+            "rows_spooled": self._rows_kept,
+            "rows_sent": self._rows_acknowledged + on_the_way,
+            "rows_acknowledged": self._rows_acknowledged,
         }
 
     def _ship(self) -> None:
@@ -127,6 +146,9 @@ class Recorder:
             received = int.from_bytes(message[2], "big")
             if received > self._acknowledged:
                 self._acknowledged = received
+                while self._row_ends and self._row_ends[0] <= received:
+                    self._row_ends.popleft()
+                    self._rows_acknowledged += 1
             elif received < self._sent:
                 # The collector met a gap: go on from where it stands.
                 self._sent = max(received, self._acknowledged)

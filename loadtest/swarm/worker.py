@@ -18,6 +18,7 @@ from loadtest.swarm.driver import ClosedDriver, OpenDriver
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.live import CpuShare, LiveStats, calm_garbage_collector
 from loadtest.swarm.recorder import Recorder
+from loadtest.swarm.tally import Tally
 from loadtest.swarm.turns import Access, Turns
 from loadtest.traffic.plan import Plan
 from loadtest.traffic.tokens import count_tokens, load_encoding
@@ -83,6 +84,7 @@ class WorkerRun:
         encoding = load_encoding(profile.writing.encoding)
         self.clock = WorkerClock(ping)
         self._ledger = Ledger()
+        self._tally = Tally()
         self._cpu = CpuShare()
         self._reactor = Reactor()
         self._recorder = Recorder(spools / f"worker-{worker}-{os.getpid()}.spool", collector)
@@ -96,7 +98,7 @@ class WorkerRun:
             ledger=self._ledger,
             access=access,
             count_tokens=lambda text: count_tokens(encoding, text),
-            seen=LiveStats(environment).seen,
+            seen=LiveStats(environment, self._tally).seen,
             clock_offset_ns=self.clock.offset_ns,
         )
         self.driver: OpenDriver | ClosedDriver = (
@@ -125,7 +127,8 @@ class WorkerRun:
         self._reactor.close()
 
     def figures(self) -> dict[str, Any]:
-        """For the master, every three seconds and once at the end (`final`)."""
+        """For the master, every three seconds and once at the end (`final`). Call it for that only: what it tells of
+        the time since the last call is told once."""
         return self._final_figures if self._final_figures is not None else self._figures()
 
     def _figures(self) -> dict[str, Any]:
@@ -143,6 +146,9 @@ class WorkerRun:
             "clock_bound_ns": None if offset is None else offset.bound_ns,
             "cpu_share_max": self._cpu.highest,
             "ledger": self._ledger.figures(),
+            "prompt_tokens": self._tally.prompt_tokens,
+            "output_tokens": self._tally.output_tokens,
+            "live": self._tally.delta(),
             **self._recorder.figures(),
             **reactor,
             "loop_overshoot_ms_p99": reactor["overshoot_ns_p99"] / 1e6,

@@ -6,11 +6,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
-from conftest import Network, assert_complete, ended
+import pytest
+from conftest import Ended, Network, assert_complete, ended
 
 from loadtest import runfolder
+from loadtest.analysis import metrics
 from loadtest.analysis.accuracy import accuracy
+from loadtest.analysis.frames import to_frame
+from loadtest.analysis.percentiles import quantile
 from loadtest.traffic.profile import load_profile
 from loadtest.traffic.schedule import Schedule
 
@@ -39,6 +44,8 @@ def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
         if row["turn"] == 0:
             assert abs(row["scheduled_ns"] + row["clock_offset_ns"] - due_ns[row["arrival"]]) <= 2 * bound_ns + 1
 
+    assert_live_figures_are_those_of_the_rows(result)
+
     # The simulator saw every request that was sent, once.
     network.stop()
     truth = Counter(runfolder.read_truth(network.truth)["client_reference"].to_pylist())
@@ -46,6 +53,35 @@ def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
     assert truth == Counter(sent)
     figures = accuracy(result.run, network.truth)
     assert figures["ttft_ms"]["n"] > 0
+
+
+def assert_live_figures_are_those_of_the_rows(result: Ended) -> None:
+    """What the master had added up from the workers' reports, against the rows themselves: within 1 %."""
+    manifest = result.manifest()
+    assert manifest["ledger"]["live_reports_missed"] == 0 and manifest["ledger"]["mismatches"] == []
+    requests = to_frame(result.rows())
+    exact = {
+        "ttft": metrics.ttft_ms,
+        "tpot": metrics.tpot_ms,
+        "e2e": metrics.e2e_ms,
+        "send_lag": metrics.send_lag_ms,
+    }
+    compared = 0
+    for cell in manifest["live"]:
+        rows = requests[(requests["target"] == cell["target"]) & (requests["phase"] == cell["phase"])]
+        for metric, of in exact.items():
+            values = np.sort(of(rows)[~np.isnan(of(rows))])
+            live = cell["metrics"][metric]
+            assert live["n"] == len(values), (cell["target"], metric)
+            for name, q in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99)):
+                true = quantile(values, q)
+                if true is None or np.isinf(true):
+                    assert live[name] is None
+                    continue
+                # TPOT is kept in whole nanoseconds.
+                assert live[name] == pytest.approx(true, rel=0.01, abs=1e-6)
+                compared += 1
+    assert compared >= 20
 
 
 def test_every_joined_row_knows_only_its_past(network: Network, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ RULES: list[tuple[dict[str, Any], dict[str, Any], str, list[str]]] = [
     ({"lost_turns": 0}, {"lost_turns": 1}, "lost", ["1 turns were lost"]),
     ({"workers_lost": 0}, {"workers_lost": 1}, "workers", ["1 of 3 workers"]),
     ({"rows_overflowed": 0}, {"rows_overflowed": 7}, "recorder", ["7 rows"]),
+    ({}, {"ledger_mismatches": ((2, "worker 1: {9} turns"),)}, "ledger", ["does not add up: worker 1: {9} turns"]),
     ({"dropped_turns": 2}, {"dropped_turns": 3}, "dropped", ["0.15 %", "0.10 %"]),
     (
         {"dropped_turns": 500, "dropped_share_max": 0.25},
@@ -99,7 +100,7 @@ def test_every_broken_rule_is_told_in_a_fixed_order() -> None:
     everything |= {"send_lag_ms_p99": 5000.0}
     told = [reason.rule for reason in reasons(**everything)]
     assert told == [
-        *("account", "lost", "workers", "recorder", "dropped", "empty"),
+        *("account", "ledger", "lost", "workers", "recorder", "dropped", "empty"),
         *("send_lag", "receive_error", "loop", "cpu", "clock"),
     ]
 

@@ -1,0 +1,161 @@
+"""Live quantiles of the whole swarm: log-bucket histograms that travel as numbered deltas in the workers' reports.
+
+A worker counts every ended turn by target and phase under the definitions of the report (CHANGELOG, Definitions), and
+each report carries what came since the last one. The master adds the deltas up: one that comes twice is ignored by its
+number, and a number that is left out is a gap, which is shown, because from then on the live figures lack something.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from loadtest.quantiles import LogHistogram
+from loadtest.records import NOT_SENT, Outcome, RequestRecord
+
+METRICS = ("ttft", "tpot", "itl", "e2e", "send_lag", "first_content_bound")
+
+
+class Distribution:
+    """Values in ns, and how many turns failed instead of giving one: they count as longer than anything seen."""
+
+    __slots__ = ("censored", "values")
+
+    def __init__(self) -> None:
+        self.values = LogHistogram()
+        self.censored = 0
+
+    def add(self, other: Distribution) -> None:
+        self.values.merge(other.values.counts.keys(), other.values.counts.values())
+        self.censored += other.censored
+
+    def n(self) -> int:
+        return self.values.total() + self.censored
+
+    def quantile_ms(self, q: float) -> float | None:
+        """Nearest rank within 1 %; infinite where it falls among the failed, None when there is nothing."""
+        seen = self.values.total()
+        n = seen + self.censored
+        if not n:
+            return None
+        rank = max(1, math.ceil(q * n * (1 - 1e-12)))
+        if rank > seen:
+            return math.inf
+        value = self.values.quantile(rank / seen)
+        assert value is not None
+        return value / 1e6
+
+
+Cells: TypeAlias = "dict[tuple[str, str], dict[str, Distribution]]"  # by (target, phase), by metric
+
+
+def output_tokens(record: RequestRecord) -> int:
+    """The server's usage if above 0, else our count, else the number of content chunks."""
+    for tokens in (record.usage_completion_tokens, record.counted_tokens):
+        if tokens is not None and tokens > 0:
+            return tokens
+    return record.content_chunks
+
+
+def tpot_ns(record: RequestRecord) -> int | None:
+    """Time per output token of a good streamed turn, None where there are fewer than two tokens."""
+    tokens = output_tokens(record)
+    if record.first_content_ns is None or record.last_content_ns is None or tokens < 2:
+        return None
+    return (record.last_content_ns - record.first_content_ns) // (tokens - 1)
+
+
+class Tally:
+    """A worker's counts since its last report, and the number of that report."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self._cells: Cells = {}
+        self.prompt_tokens = 0  # of all turns that were sent, as the server tells it, else as planned
+        self.output_tokens = 0
+
+    def seen(self, record: RequestRecord) -> None:
+        """Count one turn that was tried."""
+        if record.outcome in NOT_SENT:
+            return
+        cell = self._cells.get((record.target, record.phase))
+        if cell is None:
+            cell = self._cells[record.target, record.phase] = {metric: Distribution() for metric in METRICS}
+        if record.sent_ns is not None:
+            opened = record.connection_new and record.connecting_ns is not None
+            began_ns = record.connecting_ns if opened else record.sent_ns
+            assert began_ns is not None
+            cell["send_lag"].values.add(began_ns - record.scheduled_ns)
+            self.prompt_tokens += record.usage_prompt_tokens or record.prompt_tokens_planned
+            self.output_tokens += output_tokens(record)
+        if record.first_content_bound_ns is not None:
+            cell["first_content_bound"].values.add(record.first_content_bound_ns)
+        if record.itl_keys:
+            cell["itl"].values.merge(record.itl_keys, record.itl_counts)
+        good = record.outcome == Outcome.OK
+        if not good:
+            cell["e2e"].censored += 1
+        elif record.done_ns is not None and record.sent_ns is not None:
+            cell["e2e"].values.add(record.done_ns - record.sent_ns)
+        if record.stream:
+            self._streamed(record, cell, good)
+
+    def _streamed(self, record: RequestRecord, cell: dict[str, Distribution], good: bool) -> None:
+        if not good:
+            cell["ttft"].censored += 1
+            cell["tpot"].censored += 1
+            return
+        if record.first_content_ns is not None and record.sent_ns is not None:
+            cell["ttft"].values.add(record.first_content_ns - record.sent_ns)
+        per_token_ns = tpot_ns(record)
+        if per_token_ns is not None:
+            cell["tpot"].values.add(per_token_ns)
+
+    def delta(self) -> dict[str, Any]:
+        """What came since the last call, as plain data for a message; its number is one more than the last one's."""
+        self._seq += 1
+        cells, self._cells = self._cells, {}
+        packed = [
+            [target, phase, {m: [[*d.values.counts], [*d.values.counts.values()], d.censored] for m, d in cell.items()}]
+            for (target, phase), cell in cells.items()
+        ]
+        return {"seq": self._seq, "cells": packed}
+
+
+class Merged:
+    """The deltas of all workers, added up on the master. `gaps` counts reports that never came."""
+
+    def __init__(self) -> None:
+        self.cells: Cells = {}
+        self.gaps = 0
+        self._last: dict[int, int] = {}
+
+    def take(self, worker: int, delta: Mapping[str, Any]) -> bool:
+        """Add one worker's delta; False for one that was here before."""
+        last = self._last.get(worker, 0)
+        if delta["seq"] <= last:
+            return False
+        self.gaps += delta["seq"] - last - 1
+        self._last[worker] = delta["seq"]
+        for target, phase, cell in delta["cells"]:
+            mine = self.cells.setdefault((target, phase), {metric: Distribution() for metric in METRICS})
+            for metric, (keys, counts, censored) in cell.items():
+                mine[metric].values.merge(keys, counts)
+                mine[metric].censored += censored
+        return True
+
+    def of(self, phase: str, target: str | None = None) -> dict[str, Distribution]:
+        """The distributions of one phase, of one target or of all together."""
+        return _added(cell for (t, p), cell in self.cells.items() if p == phase and target in (None, t))
+
+    def targets(self) -> list[str]:
+        return sorted({target for target, _ in self.cells})
+
+
+def _added(cells: Iterable[dict[str, Distribution]]) -> dict[str, Distribution]:
+    total = {metric: Distribution() for metric in METRICS}
+    for cell in cells:
+        for metric, distribution in cell.items():
+            total[metric].add(distribution)
+    return total
