@@ -35,12 +35,21 @@ class Outcome(StrEnum):
     STREAM_ERROR = "stream_error"
     EMPTY = "empty"
     MALFORMED = "malformed"
-    CANCELLED = "cancelled"  # we stopped it: the run ended before the answer did
+    CANCELLED = "cancelled"  # we stopped it: the run ended before the answer did, or the member broke it off
     LOST = "lost"  # its worker is gone, nobody knows
 
 
 NOT_SENT = frozenset({Outcome.NOT_REACHED, Outcome.DROPPED})
 """Outcomes of turns for which no request left the harness. `LOST` is apart: it may have."""
+
+
+CANCELLED_BY_MEMBER = frozenset({"after_chunks", "after_s"})
+"""Error kinds of a `cancelled` turn that its persona had planned to break off. The end of a run leaves none."""
+
+
+def cancelled_by_member(outcome: str, error_kind: str) -> bool:
+    """The turn ended as planned: its member broke it off. The conversation goes on, and no limit was missed by it."""
+    return outcome == Outcome.CANCELLED and error_kind in CANCELLED_BY_MEMBER
 
 
 class Phase(StrEnum):

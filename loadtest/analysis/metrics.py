@@ -7,6 +7,8 @@ Shared rules (method: Tene for response, Le Boudec for censoring):
 - *service* counts from `sent` and is censored for every failed turn that was tried.
 - *response* counts from `scheduled`, the plan, and is censored also for turns that were dropped.
 - `not_reached` turns are absent everywhere: they were never due.
+- A turn that its member broke off as planned (`broken_off`) is no failure. Its TTFT is what was seen; one broken off
+  after a time, before any content, is censored there. It has no E2E and no TPOT, and is in no share of good turns.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import pyarrow.compute as pc
 
 from loadtest.analysis.frames import Floats, Mask
 from loadtest.quantiles import LogHistogram
-from loadtest.records import NOT_SENT, Outcome, Phase, RequestRecord
+from loadtest.records import CANCELLED_BY_MEMBER, NOT_SENT, Outcome, Phase, RequestRecord
 from loadtest.runfolder import part_paths, read_part
 
 _WAITED = (Outcome.CLIENT_TIMEOUT, Outcome.ROUTER_TIMEOUT, Outcome.CANCELLED)
@@ -42,6 +44,12 @@ def tried(requests: pd.DataFrame) -> Mask:
     return ~requests["outcome"].isin([o.value for o in NOT_SENT]).to_numpy(dtype=bool)
 
 
+def broken_off(requests: pd.DataFrame) -> Mask:
+    """Turns that ended as their persona had planned: broken off by the member. See `records.CANCELLED_BY_MEMBER`."""
+    cancelled = (requests["outcome"] == Outcome.CANCELLED.value).to_numpy(dtype=bool)
+    return cancelled & requests["error_kind"].isin(CANCELLED_BY_MEMBER).to_numpy(dtype=bool)
+
+
 def offered(requests: pd.DataFrame) -> Mask:
     """Turns that were due: all but those not reached. The denominator of offered load."""
     return (requests["outcome"] != Outcome.NOT_REACHED.value).to_numpy(dtype=bool)
@@ -52,12 +60,12 @@ def ttft_ms(requests: pd.DataFrame) -> Floats:
 
     Absent for turns that did not ask for a stream, and for good answers in which no content was timed.
     """
-    return _latency(requests, "first_content_ns", "sent_ns", _streamed(requests), tried(requests))
+    return _first_content_ms(requests, "sent_ns", tried(requests))
 
 
 def ttft_response_ms(requests: pd.DataFrame) -> Floats:
     """Time to first token, response: first_content - scheduled, ms. Absent as in `ttft_ms`; dropped is censored."""
-    return _latency(requests, "first_content_ns", "scheduled_ns", _streamed(requests), offered(requests))
+    return _first_content_ms(requests, "scheduled_ns", offered(requests))
 
 
 def e2e_ms(requests: pd.DataFrame) -> Floats:
@@ -163,10 +171,21 @@ def _elapsed_ms(requests: pd.DataFrame, later: str, earlier: str) -> Floats:
     return values / 1e6
 
 
+def _first_content_ms(requests: pd.DataFrame, since: str, population: Mask) -> Floats:
+    """Time to the first content. What was seen before the member broke off counts; who saw nothing waited in vain."""
+    value = _latency(requests, "first_content_ns", since, _streamed(requests), population)
+    seen = _elapsed_ms(requests, "first_content_ns", since)
+    timed = (requests["error_kind"] == "after_s").to_numpy(dtype=bool)
+    waited_in_vain = np.where(timed, np.inf, np.nan)
+    of_broken_off = np.where(np.isnan(seen), waited_in_vain, seen)
+    return np.where(broken_off(requests) & _streamed(requests), of_broken_off, value)
+
+
 def _latency(requests: pd.DataFrame, later: str, earlier: str, applies: Mask, population: Mask) -> Floats:
     return _censored(requests, _elapsed_ms(requests, later, earlier), applies, population)
 
 
 def _censored(requests: pd.DataFrame, value: Floats, applies: Mask, population: Mask) -> Floats:
-    """`value` for good turns, +inf for the other turns of the population, NaN outside it."""
-    return np.where(applies & population, np.where(ok(requests), value, np.inf), np.nan)
+    """`value` for good turns, +inf for the other turns of the population, NaN outside it and for broken-off ones."""
+    inside = applies & population & ~broken_off(requests)
+    return np.where(inside, np.where(ok(requests), value, np.inf), np.nan)

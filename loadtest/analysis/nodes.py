@@ -1,9 +1,10 @@
 """Tables: the measured turns cut by serving node, reputation band, persona, target and turn.
 
-Input everywhere: the joined frame of the measured cohort. A cell counts the turns that were due (`requests`),
-its latencies are service times in ms with failed turns censored (None when the percentile falls among them), and
-`n_too_small` marks what is printed but not to be compared: a node with fewer than 20 requests (nodes are ranked by
-their medians), any other group with fewer than its p95 needs (300).
+Input everywhere: the joined frame of the measured cohort. A cell counts the turns that were due (`requests`); `ok`,
+`failed` and `ok_share` leave out those that their member broke off as planned. Its latencies are service times in ms
+with failed turns censored (None when the percentile falls among them), and `n_too_small` marks what is printed but
+not to be compared: a node with fewer than 20 requests (nodes are ranked by their medians), any other group with fewer
+than its p95 needs (300).
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ def _cells(
     requests: pd.DataFrame, codes: npt.NDArray[np.intp], count: int, smallest: int = SMALLEST_SAMPLE["p95"]
 ) -> list[dict[str, Any]]:
     """The figures of every group at once; `codes` says which group each row is in."""
-    ok = metrics.ok(requests)
+    ok, broken_off = metrics.ok(requests), metrics.broken_off(requests)
     total = np.bincount(codes, minlength=count)
+    ended = total - np.bincount(codes[broken_off], minlength=count)
     good = np.bincount(codes[ok], minlength=count)
     ttft = metrics.ttft_ms(requests)
     timed = np.bincount(codes[~np.isnan(ttft)], minlength=count)
@@ -94,8 +96,8 @@ def _cells(
             "nodes": int(nodes[i]),
             "requests": int(total[i]),
             "ok": int(good[i]),
-            "failed": int(total[i] - good[i]),
-            "ok_share": number(good[i] / total[i]) if total[i] else None,
+            "failed": int(ended[i] - good[i]),
+            "ok_share": number(good[i] / ended[i]) if ended[i] else None,
             "ttft_n": int(timed[i]),
             **{name: number(float(values[i])) for name, values in latencies.items()},
             "n_too_small": bool(total[i] < smallest),

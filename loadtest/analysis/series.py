@@ -18,21 +18,22 @@ SECONDS_MAX = 86_400  # one day of 1 s bins; a run folder with wild instants mus
 def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
     """One row per second since t0, all phases.
 
-    planned: turns due in it (not reached left out). sent, completed (ok), failed: by when that happened; a turn
-    that failed without an instant counts where it was due. in_flight: at the end of the second; a turn without an
-    end (lost) is left out of it. Latencies are service times of the turns sent in the second.
+    planned: turns due in it (not reached left out). sent, completed (ok), failed (not those that their member broke
+    off): by when that happened; a turn that failed without an instant counts where it was due. in_flight: at the end
+    of the second; a turn without an end (lost) is left out of it. Latencies are service times of the turns sent in
+    the second.
     """
     due = requests[metrics.offered(requests)].reset_index(drop=True)
     planned_s, sent_s, done_s = (clocks.run_s(due, name) for name in ("scheduled_ns", "sent_ns", "done_ns"))
     instants = np.concatenate([planned_s, sent_s, done_s])
     count = min(SECONDS_MAX, int(_second(instants).max()) + 1) if len(due) else 0
-    ok = metrics.ok(due)
+    ok, broken_off = metrics.ok(due), metrics.broken_off(due)
     both = ~np.isnan(sent_s) & ~np.isnan(done_s)
     columns: dict[str, npt.NDArray[np.intp]] = {
         "planned": _per_second(planned_s, count),
         "sent": _per_second(sent_s, count),
         "completed": _per_second(done_s[ok], count),
-        "failed": _per_second(np.where(np.isnan(done_s), planned_s, done_s)[~ok], count),
+        "failed": _per_second(np.where(np.isnan(done_s), planned_s, done_s)[~ok & ~broken_off], count),
         "in_flight": np.cumsum(_per_second(sent_s[both], count) - _per_second(done_s[both], count)),
     }
     bins = np.full(len(due), -1, dtype=np.intp)

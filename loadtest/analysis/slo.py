@@ -1,7 +1,8 @@
 """Service level objectives: pass, fail or cannot tell.
 
 A percentile objective "ttft_ms_p95 at most 2000" says that 95 % of the turns are within 2 s. The population is
-every measured turn that was due; a failed or dropped turn is a miss. Verdict:
+every measured turn that was due; a failed or dropped turn is a miss. A turn that its member broke off as planned is
+no miss: it counts in TTFT by what was seen, and in no other objective. Verdict:
 - fail: the observed figure misses the limit, with enough turns for the percentile to mean something, or the
   binomial test rejects the objective outright;
 - pass: the observed figure keeps the limit, and so few misses would be a chance of at most 1 % if the objective
@@ -50,7 +51,8 @@ def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram)
     due = requests[metrics.offered(requests)].reset_index(drop=True)
     named = _PERCENTILE.fullmatch(name)
     if name == "ok_share" and kind == "min":
-        found = _share(metrics.ok(due).astype(np.float64), limit)
+        judged = due[~metrics.broken_off(due)]
+        found = _share(metrics.ok(judged).astype(np.float64), limit)
     elif named and named["metric"] in _LATENCIES and kind == "max" and 0 < float(named["level"]) < 100:
         metric, applies = _LATENCIES[named["metric"]]
         dropped = ~metrics.tried(due) & ~np.isnan(applies(due))

@@ -66,6 +66,9 @@ class Connections:
     def keep(self, connection: Connection) -> None:
         """Idle from now on; closed when there are enough."""
         connection.flight = None
+        if not connection.endpoint.kept:
+            self.discard(connection)
+            return
         idle = self._idle.setdefault(connection.endpoint, {})
         if len(idle) < IDLE_PER_ENDPOINT_MAX:
             idle[connection.fd] = connection

@@ -110,7 +110,7 @@ class ControlClient:
         if proxy is None:
             return None
         headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
-        host, port, _ = proxy.endpoint
+        host, port = proxy.endpoint.host, proxy.endpoint.port
         return httpx.Proxy(httpx.URL(scheme="http", host=host, port=port), headers=headers)
 
     def _error(self, kind: str, url: str, text: str) -> ControlError:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 
 class Endpoint(NamedTuple):
-    """Where connections go. Connections are pooled by this value."""
+    """Where connections go. Connections are pooled by this value, unless it says that they are not kept."""
 
     host: str  # a name or a literal address, IPv6 without brackets
     port: int
     tls: bool = False
+    kept: bool = True  # False: every request opens a connection of its own, which is closed after the answer
 
     @property
     def authority(self) -> str:

@@ -32,6 +32,7 @@ class Call(NamedTuple):
     client_reference: str
     timeout_s: float
     host_header: str
+    closes: bool = False  # the connection is closed after the answer, and the peer is told so
 
 
 class Route(Protocol):
@@ -189,6 +190,8 @@ def _post(path: str, body: dict[str, Any], call: Call, key: str | None) -> bytes
         "X-Request-ID": call.client_reference,
         "Content-Length": str(len(payload)),
     }
+    if call.closes:
+        headers["Connection"] = "close"
     if key:
         headers["Authorization"] = f"Bearer {key}"
     for name, value in headers.items():

@@ -15,7 +15,7 @@ from loadtest.client.exchange import Deadlines, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
 from loadtest.client.routes import ROUTES, Call
-from loadtest.records import AnswerText, Outcome, RequestRecord
+from loadtest.records import AnswerText, Outcome, RequestRecord, cancelled_by_member
 from loadtest.spool import Body, Finished, Started, Text
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.recorder import Recorder
@@ -99,6 +99,7 @@ class Turns:
             client_reference=f"{self._plan.run}.{shape.index}.{turn}",
             timeout_s=target.timeout_s,
             host_header=access.endpoint.authority,
+            closes=not shape.keeps_connections,
         )
         return Prepared(call, ROUTES[target.route].build(target, call, access.key))
 
@@ -112,8 +113,9 @@ class Turns:
     ) -> None:
         """Send all turns of a conversation whose first one is due at `due_ns`, and write a row for each.
 
-        Later turns are due at the previous done plus the think time. `pause_until` sleeps and may be killed;
-        after a failure, at the end of the run or once `stopping`, the remaining turns are `not_reached`.
+        Later turns are due at the previous done plus the think time, also after an answer that the member broke off.
+        `pause_until` sleeps and may be killed; after a failure, at the end of the run or once `stopping`, the
+        remaining turns are `not_reached`.
         """
         at_ns, prepared = due_ns, first
         answers: list[str] = []
@@ -123,7 +125,8 @@ class Turns:
                 reached += 1
                 record, answer = self._send(shape, reached - 1, at_ns, prepared)
                 answers.append(answer.text)
-                if reached == len(shape.turns) or record.outcome != Outcome.OK or record.done_ns is None:
+                went_on = record.outcome == Outcome.OK or cancelled_by_member(record.outcome, record.error_kind)
+                if reached == len(shape.turns) or not went_on or record.done_ns is None:
                     return
                 next_ns = record.done_ns + shape.turns[reached].think_us * 1000
                 if next_ns >= self.end_ns or stopping():
@@ -156,12 +159,14 @@ class Turns:
         started = self._row(shape, turn, at_ns)
         self._recorder.write(Started(started))
         self._ledger.started()
-        timeout_s = shape.target.timeout_s
+        timeout_s, planned = shape.target.timeout_s, shape.turns[turn]
         exchange = Exchange(
-            endpoint=self._access[shape.target.name].endpoint,
+            endpoint=self._access[shape.target.name].endpoint._replace(kept=shape.keeps_connections),
             request=prepared.request,
             deadlines=Deadlines(connect_s=CONNECT_S, first_byte_s=timeout_s, gap_s=timeout_s, total_s=timeout_s),
             response_bytes_max=RESPONSE_BYTES_MAX,
+            cancel_after_chunks=planned.cancel_after_chunks or None if shape.stream else None,
+            cancel_after_s=planned.cancel_after_us / 1e6 or None,
         )
         try:
             self._reactor.run(exchange)

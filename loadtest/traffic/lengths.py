@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
-
-from loadtest.traffic.reading import Table
 
 REDRAWS = 32
 
@@ -92,55 +89,26 @@ class Mixture:
         return self.parts[bisect_right(self.edges, rng.random(), hi=len(self.parts) - 1)].draw(rng)
 
 
-Length = Fixed | Uniform | Normal | LogNormal | Mixture
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Empirical: `values[i]` is the quantile at `shares[i]`, straight lines between. Shares rise from 0 to 1."""
 
-DISTRIBUTIONS = ("fixed", "uniform", "normal", "lognormal", "mixture")
+    shares: tuple[float, ...]
+    values: tuple[float, ...]
 
+    @property
+    def low(self) -> float:
+        return self.values[0]
 
-def read_length(table: Table, name: str, low: float, high: float) -> Length:
-    """The distribution in field `name` of a TOML table; every value it can give lies in [low, high].
+    @property
+    def high(self) -> float:
+        return self.values[-1]
 
-    Written as { dist = "lognormal", mu = 3.42, sigma = 1.29, min = 2, max = 4096 }, { dist = "fixed", value = 3 } or
-    { dist = "mixture", parts = [{ weight = 0.6, dist = ... }, ...] }.
-    """
-    value = table.raw(name)
-    if not isinstance(value, dict):
-        meaning = 'a distribution such as { dist = "fixed", value = 3 }'
-        table.wrong(name, f"is missing, give {meaning}" if value is None else f"must be {meaning}")
-        return Fixed(low, low)
-    part = Table(value, table.section, table.mistakes, f"{table.prefix}{name}.")
-    length = _read(part, low, high)
-    part.close()
-    return length
-
-
-def _read(table: Table, low: float, high: float) -> Length:
-    dist = table.choice("dist", DISTRIBUTIONS)
-    if dist == "fixed":
-        value = table.number("value", low, high)
-        return Fixed(value, value)
-    if dist == "mixture":
-        return _read_mixture(table, low, high)
-    least, most = table.number("min", low, high), table.number("max", low, high)
-    if least > most:
-        table.wrong("max", f"must be >= min ({least:g}), got {most:g}")
-    if dist == "uniform":
-        return Uniform(least, most)
-    if dist == "normal":
-        return Normal(table.number("mean", -1e9, 1e9), table.number("sd", 0, 1e9), least, most)
-    return LogNormal(table.number("mu", -20, 20), table.number("sigma", 0, 10), least, most)
+    def draw(self, rng: np.random.Generator) -> float:
+        share = rng.random()
+        place = bisect_right(self.shares, share) - 1
+        part = (share - self.shares[place]) / (self.shares[place + 1] - self.shares[place])
+        return self.values[place] + part * (self.values[place + 1] - self.values[place])
 
 
-def _read_mixture(table: Table, low: float, high: float) -> Length:
-    entries = table.raw("parts")
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        table.wrong("parts", 'must be a list such as [{ weight = 0.6, dist = "lognormal", ... }, ...]')
-        return Fixed(low, low)
-    weights, parts = [], []
-    for place, entry in enumerate(entries, start=1):
-        part = Table(entry, table.section, table.mistakes, f"{table.prefix}parts[{place}].")
-        weights.append(part.number("weight", 0, 1e9, above=True))
-        parts.append(_read(part, low, high))
-        part.close()
-    total = sum(weights) or 1.0
-    return Mixture(tuple(edge / total for edge in accumulate(weights)), tuple(parts))
+Length = Fixed | Uniform | Normal | LogNormal | Mixture | Quantiles

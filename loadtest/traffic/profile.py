@@ -12,12 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadtest.records import Target
-from loadtest.traffic.lengths import Length, read_length
+from loadtest.traffic.personas import TOKENS_MAX, Persona, check_targets, read_persona
 from loadtest.traffic.reading import Mistakes, Table
 
 KEY_ENV = "LOADTEST_API_KEY"
-TOKENS_MAX = 1_000_000
-TURNS_MAX = 1_000
 DURATION_S_MAX = 90 * 86_400.0
 _CHANGES = "\n# Changed from outside the file, for instance by a command line:\n[changes.load]\n"
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parents[2] / "profiles")  # wheel, repository
@@ -53,20 +51,6 @@ class Writing:
     system_prompt_tokens: int
     history_tokens_max: int  # resent earlier turns (user and answer), without system prompt and new message
     trace_prompt_tokens_max: int  # a replayed row's prompt is cut to this
-
-
-@dataclass(frozen=True, slots=True)
-class Persona:
-    """A kind of community member. Tokens are of the stated encoding; `think_s` is before time_scale."""
-
-    name: str
-    weight: float
-    locale: str
-    prompt_tokens: Length  # of one new user message
-    output_tokens: Length  # the output cap asked for, and the length of the scripted answer
-    turns: Length  # rounded up
-    think_s: Length
-    stream_share: float  # of the conversations whose target streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +133,13 @@ def parse_profile(text: str, source: str) -> Profile:
     mistakes = Mistakes(source)
     top = Table(fields, "", mistakes)
     load = _read_load(top, _changes(top))
-    personas = tuple(_read_persona(table) for table in top.tables("persona", required=True))
-    targets = tuple(_read_target(table) for table in top.tables("target", required=True))
-    slos = tuple(_read_slo(table) for table in top.tables("slo", required=False))
     writing = _read_writing(top.table("writing"))
+    members = top.tables("persona", required=True)
+    personas = tuple(read_persona(table, writing.system_prompt_tokens) for table in members)
+    targets = tuple(_read_target(table) for table in top.tables("target", required=True))
+    for table, persona in zip(members, personas, strict=True):
+        check_targets(table, persona, targets)
+    slos = tuple(_read_slo(table) for table in top.tables("slo", required=False))
     observe = _read_observe(top.table("observe"))
     top.close()
     for section, names in (("persona", [p.name for p in personas]), ("target", [t.name for t in targets])):
@@ -209,29 +196,6 @@ def _read_load(top: Table, changes: dict[str, Any]) -> Load:
     return Load(
         mode, arrivals, rate_per_s, cv, duration_s, warmup_s, drain_s, time_scale, late_max_s, in_flight_max, members
     )
-
-
-def _read_persona(table: Table) -> Persona:
-    persona = Persona(
-        name=table.text("name", "a short name such as coder", pattern=r"[\w-]{1,40}"),
-        weight=table.number("weight", 0, 1e9, above=True),
-        locale=table.text("locale", "a Faker locale such as en_US", "en_US"),
-        prompt_tokens=read_length(table, "prompt_tokens", 1, TOKENS_MAX),
-        output_tokens=read_length(table, "output_tokens", 1, TOKENS_MAX),
-        turns=read_length(table, "turns", 0, TURNS_MAX),
-        think_s=read_length(table, "think_s", 0, 86_400),
-        stream_share=table.number("stream_share", 0, 1, 1.0),
-    )
-    if persona.locale and persona.locale not in _locales():
-        table.wrong("locale", f"{persona.locale!r:.40} is not a locale of Faker, give one such as en_US or de_DE")
-    table.close()
-    return persona
-
-
-def _locales() -> list[str]:
-    from faker.config import AVAILABLE_LOCALES  # imports 0.1 s of providers, so only when a profile is read
-
-    return list(AVAILABLE_LOCALES)
 
 
 def _read_target(table: Table) -> Target:

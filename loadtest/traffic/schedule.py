@@ -12,10 +12,11 @@ from loadtest.traffic.profile import Profile
 from loadtest.traffic.replay import Trace
 from loadtest.traffic.streams import Purpose, stream, stream_key
 from loadtest.traffic.texts import phrasebook
+from loadtest.traffic.tokens import count_tokens, load_encoding
 
 __all__ = ["Arrival", "ConversationShape", "Schedule", "TurnShape"]
 
-_SYSTEM, _USER, _ASSISTANT = 0, 1, 2  # who speaks: one word of the text stream's place
+_SYSTEM, _USER, _ASSISTANT, _SHARED = 0, 1, 2, 3  # who speaks: one word of the text stream's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,15 @@ class Schedule:
         self._trace = trace
         self._community = Community(profile, seed, trace)
         self._text_key = stream_key(seed, Purpose.TEXTS)
-        self._locales = {persona.name: persona.locale for persona in profile.personas}
+        self._personas = {persona.name: (place, persona) for place, persona in enumerate(profile.personas)}
 
     def prepare(self) -> None:
         """Load the encoding and make every phrasebook now. Otherwise the first text of each language stalls its
         process for about 50 ms: call this before t0, and before the fork to share the memory."""
-        for locale in set(self._locales.values()):
-            phrasebook(self.profile.writing.encoding, locale, self.seed)
+        for _, persona in self._personas.values():
+            for locale in persona.locales:
+                for kind in {"prose", persona.text}:
+                    phrasebook(self.profile.writing.encoding, locale, self.seed, kind)
 
     def arrivals(self, horizon_us: int, worker: int = 0, workers: int = 1) -> Iterator[Arrival]:
         """The arrivals due before `horizon_us` that worker `worker` of `workers` sends: index % workers == worker."""
@@ -79,21 +82,25 @@ class Schedule:
         """(role, content) of every message of request `turn`: system, kept earlier turns, new user message.
 
         Each content has exactly its planned number of tokens. `answers` are the texts received for turns 0 to
-        turn - 1, used instead of scripted ones when the profile's history is "received".
+        turn - 1, used instead of scripted ones when the profile's history is "received"; then what they really cost
+        decides how many earlier turns fit.
         """
         if self._trace is not None:
             return (("user", self._text(shape, _USER, 0, shape.turns[0].user_tokens)),)
         writing = self.profile.writing
         received: Sequence[str] | None = None
+        outputs = [one.output_tokens_max for one in shape.turns]
         if writing.history == "received":
             received = answers or ()
             if len(received) < turn:
                 raise ValueError(f"turn {turn} needs the {turn} answers received before it, got {len(received)}")
-        costs = [one.user_tokens + one.output_tokens_max for one in shape.turns]
+            encoding = load_encoding(writing.encoding)
+            outputs = [count_tokens(encoding, answer) for answer in received[:turn]] + outputs[turn:]
+        costs = [one.user_tokens + output for one, output in zip(shape.turns, outputs, strict=True)]
         start, _ = next(islice(kept_history(costs, writing.history_tokens_max), turn, None))
         messages = []
-        if writing.system_prompt_tokens:
-            messages.append(("system", self._text(shape, _SYSTEM, 0, writing.system_prompt_tokens)))
+        if shape.system_tokens:
+            messages.append(("system", self._system_prompt(shape)))
         for earlier in range(start, turn):
             one = shape.turns[earlier]
             messages.append(("user", self._text(shape, _USER, earlier, one.user_tokens)))
@@ -102,6 +109,18 @@ class Schedule:
         messages.append(("user", self._text(shape, _USER, turn, shape.turns[turn].user_tokens)))
         return tuple(messages)
 
+    def _system_prompt(self, shape: ConversationShape) -> str:
+        """The text it shares with others of its persona, then its own; each part has its exact number of tokens."""
+        shared, own = shape.shared_tokens, shape.system_tokens - shape.shared_tokens
+        if not shared:
+            return self._text(shape, _SYSTEM, 0, own)
+        place, persona = self._personas[shape.persona]
+        book = phrasebook(self.profile.writing.encoding, persona.locales[0], self.seed)
+        start = book.compose(stream(self._text_key, place, 0, _SHARED), shared)
+        return start + book.compose(stream(self._text_key, shape.index, 0, _SYSTEM), own, goes_on=True)
+
     def _text(self, shape: ConversationShape, speaker: int, turn: int, tokens: int) -> str:
-        book = phrasebook(self.profile.writing.encoding, self._locales[shape.persona], self.seed)
+        # A system prompt is prose for everybody.
+        kind = "prose" if speaker == _SYSTEM else self._personas[shape.persona][1].text
+        book = phrasebook(self.profile.writing.encoding, shape.locale, self.seed, kind)
         return book.compose(stream(self._text_key, shape.index, turn, speaker), tokens)

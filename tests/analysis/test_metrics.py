@@ -192,3 +192,27 @@ def test_columns_equal_a_plain_recomputation(data: st.DataObject) -> None:
     for name in ("ttft_ms", "ttft_response_ms", "e2e_ms", "e2e_response_ms", "tpot_ms"):
         expected = [plain(row)[name] for row in rows]
         np.testing.assert_allclose(getattr(metrics, name)(requests), expected, rtol=1e-12, err_msg=name)
+
+
+def test_a_turn_that_its_member_broke_off_is_no_failure(tmp_path: Path) -> None:
+    """What was seen before counts; who gave up before anything came waited in vain; the end of a run is a failure."""
+    rows = [
+        turn(0),
+        turn(1, ttft_ms=300, e2e_ms=800, outcome="cancelled", error_kind="after_chunks"),
+        turn(2, ttft_ms=200, e2e_ms=800, outcome="cancelled", error_kind="after_s"),
+        failed(3, "cancelled", error_kind="after_s"),
+        failed(4, "cancelled", error_kind="after_chunks"),  # only empty chunks had come
+        failed(5, "cancelled", error_kind="after_s", stream=False),
+        failed(6, "cancelled"),  # the run ended
+    ]
+    found = frame(tmp_path, rows)
+    nan, inf = math.nan, math.inf
+    expected = {
+        "ttft_ms": [100, 300, 200, inf, nan, nan, inf],
+        "ttft_response_ms": [101, 301, 201, inf, nan, nan, inf],
+        "e2e_ms": [500, nan, nan, nan, nan, nan, inf],
+        "tpot_ms": [10, nan, nan, nan, nan, nan, inf],
+    }
+    for name, values_ in expected.items():
+        assert [float(x) for x in getattr(metrics, name)(found)] == pytest.approx(values_, nan_ok=True), name
+    assert metrics.broken_off(found).tolist() == [False, True, True, True, True, True, False]

@@ -105,3 +105,15 @@ def test_the_result_of_a_run() -> None:
     assert of("pass", "pass") == "pass"
     assert of("pass", "fail", "cannot tell") == "fail"
     assert of("pass", "cannot tell") == of() == "none"
+
+
+def test_a_turn_that_its_member_broke_off_is_no_miss(tmp_path: Path) -> None:
+    rows = [turn(i) for i in range(90)]
+    rows += [turn(90 + i, outcome="cancelled", error_kind="after_chunks") for i in range(10)]
+    found = judge(tmp_path, rows, "ok_share", 0.95, "min")
+    assert (found["observed"], found["n"], found["misses"], found["verdict"]) == (1, 90, 0, "pass")
+    assert judge(tmp_path / "e", rows, "e2e_ms_p95", 600)["n"] == 90
+    assert judge(tmp_path / "t", rows, "ttft_ms_p95", 600)["n"] == 100
+    rows[99] = turn(99, outcome="cancelled")  # the run ended: a miss as before
+    found = judge(tmp_path / "r", rows, "ok_share", 0.95, "min")
+    assert (found["n"], found["misses"]) == (91, 1)

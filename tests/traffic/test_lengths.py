@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stated import fits
 
-from loadtest.traffic.lengths import Fixed, Length, LogNormal, Mixture, Normal, Uniform
+from loadtest.traffic.lengths import Fixed, Length, LogNormal, Mixture, Normal, Quantiles, Uniform
 
 N = 20_000
 
@@ -75,3 +76,26 @@ def test_turns_reproduce_wildchat() -> None:
     turns = np.maximum(1, np.ceil(draws(LogNormal(-0.336, 1.477, 0, 50))))
     assert within(turns, 0.592, 1) and within(turns, 1 - 0.035, 10)
     assert turns.max() <= 50 and abs(turns.mean() - 2.55) < 4 * turns.std() / math.sqrt(N)
+
+
+ALL_KINDS: list[Length] = [
+    Uniform(8, 40),
+    Normal(300, 100, 1, 900),
+    Normal(0, 50, 10, 60),  # one tail of it
+    LogNormal(3.42, 1.29, 2, 4096),
+    LogNormal(3.98, 1.85, 64, 512),  # a slice
+    Quantiles((0, 0.05, 0.25, 0.5, 0.75, 0.95, 1), (2, 4, 16, 45, 150, 1127, 8192)),
+    Mixture((0.6, 0.9, 1.0), (LogNormal(3.42, 1.29, 2, 4096), Uniform(5, 9), Normal(1000, 300, 64, 8192))),
+]
+
+
+@pytest.mark.parametrize("length", ALL_KINDS, ids=lambda length: type(length).__name__)
+def test_draws_are_distributed_as_stated(length: Length) -> None:
+    assert fits(draws(length), length)
+
+
+def test_the_fit_would_notice_a_wrong_parameter() -> None:
+    """The test above can fail: a sigma that is off by 5 % is noticed, and so is clipping in place of redrawing."""
+    stated = LogNormal(3.42, 1.29, 2, 512)
+    assert not fits(draws(LogNormal(3.42, 1.36, 2, 512)), stated)
+    assert not fits(np.clip(draws(LogNormal(3.42, 1.29, 0, 1e9)), 2, 512), stated)

@@ -62,7 +62,7 @@ def test_a_profile_is_read_as_written_and_defaults_are_the_stated_ones() -> None
     (persona,) = profile.personas
     assert persona.prompt_tokens == LogNormal(3.42, 1.29, 2, 4096)
     assert persona.output_tokens == Mixture((0.75, 1.0), (Fixed(8, 8), Uniform(9, 12)))
-    assert (persona.locale, persona.stream_share) == ("en_US", 1)
+    assert (persona.locales, persona.stream_share) == (("en_US",), 1)
     assert (profile.writing.encoding, profile.writing.history) == ("cl100k_base", "scripted")
     assert profile.slos == (Slo("e2e_ms_p95", 10_000, "max"),)
     assert profile.observe.lookup_share_max == 0.1

@@ -76,7 +76,7 @@ def test_a_later_request_repeats_the_earlier_one_and_adds_the_answer() -> None:
 
 def test_conversations_share_no_text() -> None:
     schedule = Schedule(load_profile("community"), 1)
-    systems, users, locales = set(), set(), {p.name: p.locale for p in schedule.profile.personas}
+    systems, users, locales = set(), set(), {p.name: p.locales[0] for p in schedule.profile.personas}
     n = long = 0
     for index in range(3000):
         shape = schedule.shape(index)
