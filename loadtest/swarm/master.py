@@ -27,7 +27,8 @@ from loadtest.traffic.profile import Profile, profile_hash
 
 START_LEAD_NS = 1_500_000_000  # for the start message to reach every worker, and for the first requests to be built
 FINALS_WAIT_S = 30.0
-SILENT_S = 10.0  # a worker that has not reported for so long is gone: reports come every 3 s
+QUIET_S = 5.0  # said once in a log: a worker that is killed cannot say so
+SILENT_S = 15.0  # a worker of which nothing was heard for so long is gone; Locust is told the same, see patience.py
 LOOK_S = 1.0
 LEFT_EARLY_S = 2.0  # Ctrl-C reaches master and workers of one terminal at once; who ends so long before it has left
 
@@ -96,17 +97,31 @@ class MasterRun:
 
     def take_report(self, report: dict[str, Any]) -> None:
         """A worker's figures; those of another run are not ours."""
+        if report.get("run") == self.plan.run:
+            self._come_back(report["worker"])
         if not self.reports.take(report) or not self.reports.mismatches:
             return
         if not self._mismatches:
             self._mismatches = list(self.reports.mismatches)
             logger.error("the ledger does not add up, the run is unfit: %s", self._mismatches[0].text)
 
+    def worker_alive(self, client_id: str) -> None:
+        """A worker's heartbeat."""
+        stripe = self.stripes.get(client_id)
+        if stripe is not None:
+            self.reports.heard(stripe)
+
     def worker_missing(self, client_id: str) -> None:
-        """Locust has not heard a worker for some seconds."""
+        """Locust has not heard a worker for a long time."""
         stripe = self.stripes.get(client_id)
         if stripe is not None and not self.reports.is_final(stripe):
             self._lose(stripe, "is missing")
+
+    def _come_back(self, stripe: int) -> None:
+        """A worker that was given up for lost reports again: all its rows will come, and tell what it missed."""
+        if stripe in self.reports.lost and not self.reports.is_final(stripe):
+            self.reports.lost.discard(stripe)
+            logger.warning("worker %d is back after %.0f s", stripe, self.reports.silent_s(stripe))
 
     def _lose(self, stripe: int, why: str) -> None:
         if stripe not in self.reports.lost:
@@ -126,6 +141,7 @@ class MasterRun:
         while True:
             gevent.sleep(LOOK_S)
             self._see_who_left()
+            self._see_who_is_quiet()
             self.standing = self._clerk.standing(
                 t0_ns=self._t0_ns,
                 warmup_s=self.plan.warmup_us / 1e6,
@@ -142,6 +158,12 @@ class MasterRun:
             until_ns = self._stopped_ns or mono_ns()
             if self.reports.is_final(stripe) and until_ns - self.reports.ended_ns(stripe) > LEFT_EARLY_S * 1e9:
                 self._lose(stripe, "left before the end")
+
+    def _see_who_is_quiet(self) -> None:
+        for stripe in self.reports.waited_for():
+            quiet_s = self.reports.silent_s(stripe)
+            if QUIET_S < quiet_s <= QUIET_S + LOOK_S:
+                logger.warning("worker %d has not been heard for %.0f s; lost after %.0f s", stripe, quiet_s, SILENT_S)
 
     # The end.
 
@@ -278,7 +300,18 @@ class MasterRun:
 
     def _worker_entry(self, stripe: int) -> dict[str, Any]:
         report = {k: v for k, v in self.reports.latest.get(stripe, {}).items() if k not in ("run", "final", "live")}
-        return {**report, "worker": stripe, "lost": stripe in self.reports.lost}
+        lost = stripe in self.reports.lost
+        return {
+            **report,
+            "worker": stripe,
+            "lost": lost,
+            "lost_from_s": self._run_s(self.reports.heard_ns(stripe)) if lost else None,
+            "silences_s": [[self._run_s(a), self._run_s(b)] for a, b in self.reports.silences.get(stripe, [])],
+        }
+
+    def _run_s(self, at_ns: int) -> float:
+        """Seconds since t0, or since the run was made when it has none."""
+        return round((at_ns - (self._t0_ns or self._started_mono_ns)) / 1e9, 3)
 
     def _ledger(self, account: dict[str, Any] | None) -> dict[str, Any]:
         """Planned turns against stored rows: an open plan is walked by the collector, members count what they begin."""

@@ -21,6 +21,7 @@ from loadtest.swarm.children import ChildError
 from loadtest.swarm.drain import allow_long_drains, drain_before_quit
 from loadtest.swarm.driver import sleep_until
 from loadtest.swarm.master import MasterRun, Settings
+from loadtest.swarm.patience import be_patient
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
 from loadtest.swarm.worker_side import WorkerSide
 from loadtest.traffic.plan import Plan
@@ -52,7 +53,9 @@ class MasterSide:
             # With a web UI the host comes from the form, so this waits for the start.
             self._or_refuse(self._check_targets)
         if isinstance(self._runner, MasterRunner):
+            be_patient(environment)
             drain_before_quit(self._runner, self._finish)
+            environment.events.heartbeat_sent.add_listener(self._on_heartbeat)
             self._runner.register_message("loadtest_clock", self._on_clock_ping)
             self._runner.register_message("loadtest_refused", self._on_refused)
         self._runner.greenlet.spawn(self._watch_workers)
@@ -230,6 +233,10 @@ class MasterSide:
         report = data.get("loadtest")
         if report is not None and self._run is not None:
             self._run.take_report(report)
+
+    def _on_heartbeat(self, client_id: str, **_: Any) -> None:
+        if self._run is not None:
+            self._run.worker_alive(client_id)
 
     def _on_clock_ping(self, msg: Any, **_: Any) -> None:
         received_ns = mono_ns()

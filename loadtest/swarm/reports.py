@@ -14,6 +14,8 @@ from loadtest.swarm.ledger import Mismatch, worker_mismatches
 from loadtest.swarm.tally import Merged
 
 MISMATCHES_KEPT = 20
+SILENCE_NS = 3_000_000_000  # heartbeats come every second; a longer silence is a hole worth showing
+SILENCES_KEPT = 100  # of each worker
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,9 @@ class Reports:
         self.lost: set[int] = set()
         self.live = Merged()
         self.mismatches: list[Mismatch] = []  # seen while the run was on
+        self.silences: dict[int, list[tuple[int, int]]] = {}  # by worker: from, to; the latest ones
         self._heard_ns: dict[int, int] = {}
+        self._reported_ns: dict[int, int] = {}
         self._ended_ns: dict[int, int] = {}
         self._began_ns = mono_ns()
 
@@ -61,19 +65,33 @@ class Reports:
         if report.get("run") != self._run:
             return False
         worker = report["worker"]
-        self._heard_ns[worker] = mono_ns()
+        self.heard(worker)
         if not self.live.take(worker, report["live"]):
             return False
         self.latest[worker] = report
+        self._reported_ns[worker] = mono_ns()
         if report["final"]:
             self._ended_ns[worker] = mono_ns()
         if len(self.mismatches) < MISMATCHES_KEPT:
             self.mismatches += worker_mismatches(report)
         return True
 
+    def heard(self, worker: int) -> None:
+        """Some sign of life of a worker came: a report or a heartbeat."""
+        now_ns, last_ns = mono_ns(), self._heard_ns.get(worker)
+        if last_ns is not None and now_ns - last_ns > SILENCE_NS:
+            silences = self.silences.setdefault(worker, [])
+            silences.append((last_ns, now_ns))
+            del silences[:-SILENCES_KEPT]
+        self._heard_ns[worker] = now_ns
+
+    def heard_ns(self, worker: int) -> int:
+        """When it was heard last, or when the run began."""
+        return self._heard_ns.get(worker, self._began_ns)
+
     def silent_s(self, worker: int) -> float:
         """How long nothing was heard of a worker."""
-        return (mono_ns() - self._heard_ns.get(worker, self._began_ns)) / 1e9
+        return (mono_ns() - self.heard_ns(worker)) / 1e9
 
     def is_final(self, worker: int) -> bool:
         return bool(self.latest.get(worker, {}).get("final"))
@@ -100,7 +118,7 @@ class Reports:
                 waiting += max(0, ledger["in_flight"] - report["in_flight_answering"])
                 # It has aged since the report was made.
                 age_ns = report["in_flight_oldest_ns"]
-                oldest_ns = max(oldest_ns, age_ns and age_ns + mono_ns() - self._heard_ns[worker])
+                oldest_ns = max(oldest_ns, age_ns and age_ns + mono_ns() - self._reported_ns[worker])
         return Totals(
             outcomes=dict(outcomes),
             waiting=waiting,
