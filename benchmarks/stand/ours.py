@@ -15,6 +15,7 @@ from loadtest.clock import cpu_ns, mono_ns
 from loadtest.records import Target
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.live import CpuShare, LiveStats
+from loadtest.swarm.tally import Tally
 from loadtest.swarm.recorder import Recorder
 from loadtest.swarm.turns import Access, Prepared, Turns
 from loadtest.traffic.conversations import ConversationShape, TurnShape
@@ -54,7 +55,7 @@ def run(task: Task) -> Told:
         ledger=ledger,
         access={"mock": Access(Endpoint("127.0.0.1", task.port), None)},
         count_tokens=lambda text: count_tokens(encoding, text),
-        seen=LiveStats(environment).seen,
+        seen=LiveStats(environment, Tally()).seen,
         clock_offset_ns=lambda: 0,
     )
     route, shape_of_turn = ROUTES[target.route], (TurnShape(1, 1, 100, 0),)

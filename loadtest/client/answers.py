@@ -81,7 +81,8 @@ def read_answer(exchange: Exchange, *, stream: bool, enveloped: bool = False) ->
     """
     answer = Answer()
     told = dict(reversed(exchange.headers))  # the first of a name counts
-    answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(told.get(name)))), None)
+    if not told.keys().isdisjoint(NODE_HEADERS):
+        answer.node_hint = next((value for name in NODE_HEADERS if (value := _text(told.get(name)))), None)
     read_payload = enveloped_or_bare if enveloped else bare
     if exchange.status is None or not 200 <= exchange.status < 300:
         return answer

@@ -22,9 +22,10 @@ CHUNKS_LISTED_MAX = 100_000  # beyond it a row keeps the histogram only: larger 
 COUNTED_CHARACTERS_MAX = 1_000_000  # longer texts are not counted: it would stop the worker for seconds
 
 # What models leave behind when they have nothing to say: special tokens, and the labels of a chat they go on with.
+# Matched from the start and never taken back, so a text that says something costs its first word and not its length.
 _DEBRIS = re.compile(
-    r"</?s>|<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\]"
-    r"|^[ \t]*(?:System|User|Assistant):[ \t]*$",
+    r"(?:^[ \t]*(?:System|User|Assistant):[ \t]*$|\s"
+    r"|</?s>|<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\])*+",
     re.MULTILINE,
 )
 
@@ -200,7 +201,7 @@ def _of_unreadable(kind: str, exchange: Exchange) -> Verdict:
 def _of_text(answer: Answer) -> Verdict:
     """A whole answer: was anything said, or a tool called?"""
     called = any(call.name or call.parts for call in answer.tool_calls.values())
-    if called or _DEBRIS.sub("", answer.visible_text).strip():
+    if called or not _DEBRIS.fullmatch(answer.visible_text):
         return Verdict(Outcome.OK, answer.problem)
     if answer.thinking_unfinished:
         return Verdict(Outcome.EMPTY, "unfinished_think")
@@ -252,8 +253,10 @@ def _body_text(exchange: Exchange) -> str:
 
 def _error_text(verdict: Verdict, exchange: Exchange) -> str:
     text = normalise(verdict.text, _secrets(exchange)) if verdict.text else ""
+    if exchange.status is None or exchange.status < 400:
+        return text
     wait = (exchange.header(b"retry-after") or b"").strip()
-    if exchange.status is not None and exchange.status >= 400 and wait.isdigit() and len(wait) <= 5:
+    if wait.isdigit() and len(wait) <= 5:
         # The one number that says what to do; it comes after the normalising, which hides numbers.
         text = f"retry after {int(wait)} s: {text}"[:LENGTH_MAX]
     return text

@@ -19,7 +19,6 @@ from loadtest.records import Target
 PROMPT_TYPE_RAW = 1  # the client supplies the model's own template
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
-_NOT_FOR_HEADERS = re.compile(r"[^\x20-\x7e]")
 
 
 class Call(NamedTuple):
@@ -195,7 +194,7 @@ def _post(path: str, body: dict[str, Any], call: Call, key: str | None) -> bytes
     if key:
         headers["Authorization"] = f"Bearer {key}"
     for name, value in headers.items():
-        if _NOT_FOR_HEADERS.search(value):
+        if not (value.isascii() and value.isprintable()):
             raise ValueError(f"header {name}: holds a character that cannot be sent; use printable ASCII only")
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode("ascii") + payload

@@ -35,12 +35,14 @@ class Recorder:
     def __init__(self, path: Path, collector: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_EXCL, 0o600)
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_EXCL, 0o600)
         self.rows_overflowed = 0
         self._rows_kept = 0
         self._rows_refused = 0
         self._rows_acknowledged = 0
         self._row_ends: deque[int] = deque()  # of finished rows that are not acknowledged: where each ends in the spool
+        self._frame_ends: deque[int] = deque()  # where a frame ends at the latest: we know, and need not read, entries
+        self._frame_start = 0
         self._written = 0
         self._sent = 0
         self._acknowledged = 0
@@ -60,6 +62,9 @@ class Recorder:
         else:
             reason = "disk full"
         if written == len(data):
+            if self._written + written - self._frame_start > FRAME_BYTES_MAX and self._written > self._frame_start:
+                self._frame_start = self._written
+                self._frame_ends.append(self._written)
             self._written += written
             if isinstance(entry, spool.Finished):
                 self._rows_kept += 1
@@ -124,8 +129,11 @@ class Recorder:
 
     def _send_new(self) -> None:
         while self._sent < self._written and self._sent - self._acknowledged < WINDOW_BYTES_MAX:
-            data = spool.read_from(self._path, self._sent, FRAME_BYTES_MAX)
-            if not data:
+            while self._frame_ends and self._frame_ends[0] <= self._acknowledged:
+                self._frame_ends.popleft()
+            end = next((end for end in self._frame_ends if end > self._sent), self._written)
+            data = os.pread(self._file, end - self._sent, self._sent)
+            if len(data) < end - self._sent:
                 return
             frame = [b"F", self._path.name.encode(), self._sent.to_bytes(8, "big"), data]
             try:

@@ -148,10 +148,15 @@ class Turns:
             self._end(replace(self._row(shape, turn, at_ns), outcome=Outcome.NOT_REACHED.value))
 
     def _row(self, shape: ConversationShape, turn: int, at_ns: int) -> RequestRecord:
-        row = self._plan.row(
-            shape, turn, worker=self._worker, seq=self._ledger.next_seq(), t0_ns=self.t0_ns, at_ns=at_ns
+        return self._plan.row(
+            shape,
+            turn,
+            worker=self._worker,
+            seq=self._ledger.next_seq(),
+            t0_ns=self.t0_ns,
+            at_ns=at_ns,
+            clock_offset_ns=self._clock_offset_ns(),
         )
-        return replace(row, clock_offset_ns=self._clock_offset_ns())
 
     def _send(
         self, shape: ConversationShape, turn: int, at_ns: int, prepared: Prepared
@@ -160,8 +165,9 @@ class Turns:
         self._recorder.write(Started(started))
         self._ledger.started()
         timeout_s, planned = shape.target.timeout_s, shape.turns[turn]
+        endpoint = self._access[shape.target.name].endpoint
         exchange = Exchange(
-            endpoint=self._access[shape.target.name].endpoint._replace(kept=shape.keeps_connections),
+            endpoint=endpoint if shape.keeps_connections else endpoint._replace(kept=False),
             request=prepared.request,
             deadlines=Deadlines(connect_s=CONNECT_S, first_byte_s=timeout_s, gap_s=timeout_s, total_s=timeout_s),
             response_bytes_max=RESPONSE_BYTES_MAX,

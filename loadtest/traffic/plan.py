@@ -39,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return Schedule(self.profile(), self.seed, trace)
 
     def row(
-        self, shape: ConversationShape, turn: int, *, worker: int, seq: int, t0_ns: int, at_ns: int
+        self, shape: ConversationShape, turn: int, *, worker: int, seq: int, t0_ns: int, at_ns: int, clock_offset_ns: int = 0
     ) -> RequestRecord:
         """The row of a planned turn as it stands before anything is known: outcome `lost`.
 
@@ -66,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             output_tokens_max=planned.output_tokens_max,
             stream=shape.stream,
             outcome=Outcome.LOST,
+            clock_offset_ns=clock_offset_ns,
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
+import msgspec
 import pytest
 from exchanges import HTML, JSON, MS, SENT_NS, SSE, call, exchange, started
 from hypothesis import given
@@ -28,6 +30,21 @@ def document(text: str, **more: str) -> bytes:
 def row(made: Exchange, *, stream: bool = True) -> RequestRecord:
     asked = call(stream=stream)
     return finish(started(), asked, made, ROUTES["cortensor"].read(asked, made), len)
+
+
+# What outcomes._DEBRIS matches from the start, here as what is left of a text without it.
+DEBRIS = re.compile(
+    r"</?s>|<\|[^|<>\n]{1,40}\|>|<｜[^｜<>\n]{1,40}｜>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|\[/?INST\]"
+    r"|^[ \t]*(?:System|User|Assistant):[ \t]*$",
+    re.MULTILINE,
+)
+BITS = ["</s>", "<s>", "\n", " ", "\t", "User:", "Assistant:", "<|eot_id|>", "<|", "|>", "a", "<pad>", "[/INST]", ":", "<"]
+
+
+@given(st.lists(st.sampled_from(BITS), max_size=8).map("".join))
+def test_only_debris_is_what_nothing_is_left_of(text: str) -> None:
+    said = row(exchange(events(text_chunk(msgspec.json.encode(text).decode()[1:-1], STOP))))
+    assert (said.outcome == "ok") == bool(DEBRIS.sub("", text).strip())
 
 
 # outcome, error kind, exchange

@@ -400,6 +400,41 @@ def test_a_kill_that_meets_a_finished_answer_keeps_the_answer(reactor: Reactor) 
     assert (after.end, after.body, after.connection_new) == (End.COMPLETE, b"two", False)
 
 
+def test_a_request_that_was_to_leave_when_the_reactor_was_closed_does_not_leave(reactor: Reactor) -> None:
+    both_asked = threading.Barrier(2, timeout=10)
+    both_answered = threading.Barrier(3, timeout=10)
+    left: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        both_asked.wait()
+        peer.send(plain(b"hi"))
+        both_answered.wait()
+        left.append(peer.read_request())
+
+    with ScriptedServer(script) as server:
+        firsts, second = [server.exchange() for _ in range(2)], server.exchange()
+
+        woken: list[Exchange] = []
+
+        def one(first: Exchange) -> None:
+            reactor.run(first)
+            woken.append(first)
+            if len(woken) == 1:
+                reactor.run(second)
+            else:
+                reactor.close()
+
+        greenlets = [gevent.spawn(one, first) for first in firsts]
+        while reactor.figures()["in_flight"] < 2 or any(each.sent_last_ns is None for each in firsts):
+            gevent.sleep(0.001)
+        both_answered.wait()  # the loop stands still, so that one pass finds both answers and wakes both greenlets
+        gevent.joinall(greenlets, timeout=20, raise_error=True)
+    assert [each.end for each in firsts] == [End.COMPLETE, End.COMPLETE]
+    assert (second.end, second.sent_ns) == (End.CANCELLED, None)
+    assert left == [b"", b""]
+
+
 def test_close_ends_what_is_in_the_air(reactor: Reactor) -> None:
     def script(peer: Peer) -> None:
         peer.read_request()
