@@ -15,8 +15,8 @@ from loadtest.clock import cpu_ns, mono_ns
 from loadtest.records import Target
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.live import CpuShare, LiveStats
-from loadtest.swarm.tally import Tally
 from loadtest.swarm.recorder import Recorder
+from loadtest.swarm.tally import Tally
 from loadtest.swarm.turns import Access, Prepared, Turns
 from loadtest.traffic.conversations import ConversationShape, TurnShape
 from loadtest.traffic.plan import Plan

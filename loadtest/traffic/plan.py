@@ -39,7 +39,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return Schedule(self.profile(), self.seed, trace)
 
     def row(
-        self, shape: ConversationShape, turn: int, *, worker: int, seq: int, t0_ns: int, at_ns: int, clock_offset_ns: int = 0
+        self,
+        shape: ConversationShape,
+        turn: int,
+        *,
+        worker: int,
+        seq: int,
+        t0_ns: int,
+        at_ns: int,
+        clock_offset_ns: int = 0,
     ) -> RequestRecord:
         """The row of a planned turn as it stands before anything is known: outcome `lost`.
 
