@@ -26,6 +26,7 @@ from stand.errors import Figures, median_of  # noqa: E402
 # What each can do: httpx needs more than a core for 500 streams, requests for 1,000.
 STREAMS: dict[str, tuple[int, ...]] = {
     "ours": (50, 200, 500, 1000, 2000),
+    "ours-tls": (200, 1000),
     "fasthttp": (50, 200, 500, 1000, 2000),
     "requests": (50, 200, 500, 1000),
     "httpx": (50, 200),

@@ -27,6 +27,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 PACE = ("--chunks", str(CHUNKS), "--ttft", str(TTFT_MS), "--itl", str(ITL_MS), "--jitter", "0.1", "--lenjit", "0.2")
 AT_ONCE = ("--chunks", str(CHUNKS))
 CLIENT_WAIT_S = 300.0
+OVER_TLS = "-tls"  # ends the name of a client that is measured over TLS
 
 
 class Cores(NamedTuple):
@@ -45,9 +46,13 @@ def paced(client: str, streams: int, requests: int, cores: Cores) -> Figures:
     """Streams of 50 chunks/s, compared with the server's own log."""
     with tempfile.TemporaryDirectory(prefix="stand-") as name:
         folder = Path(name)
-        with native.serving(folder, cores.server, *PACE, "--logchunks") as server:
+        authority, options = None, list(PACE)
+        if client.endswith(OVER_TLS):
+            authority, certificate = native.certificate(folder)
+            options += ["--tls", str(certificate)]
+        with native.serving(folder, cores.server, *options, "--logchunks") as server:
             busy_ns, began_ns = _busy(cores), mono_ns()
-            told, heard = _run(client, folder, server.port, streams, requests, True, cores)
+            told, heard = _run(client, folder, server.port, streams, requests, True, cores, authority)
             span_ns = mono_ns() - began_ns
             busy_ns = [after - before for before, after in zip(busy_ns, _busy(cores), strict=True)]
         served = native.read_truth(server.log)
@@ -72,14 +77,25 @@ def _busy(cores: Cores) -> list[int]:
 
 
 def _run(
-    client: str, folder: Path, port: int, streams: int, requests: int, stream: bool, cores: Cores
+    client: str,
+    folder: Path,
+    port: int,
+    streams: int,
+    requests: int,
+    stream: bool,
+    cores: Cores,
+    authority: Path | None = None,
 ) -> tuple[Told, list[Heard]]:
+    """`authority` signs the server's certificate, when it speaks TLS."""
     if client == "c":
         return _run_c(folder, port, streams, requests, stream, cores)
     rows = folder / "rows"
     with _acknowledging() as collector:
-        task = Task(client, cores.client, port, streams, requests, stream, str(rows), collector)
+        name, tls = client.removesuffix(OVER_TLS), authority is not None
+        task = Task(name, cores.client, port, streams, requests, stream, str(rows), collector, tls)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent)])}
+        if authority is not None:
+            environment["SSL_CERT_FILE"] = str(authority)
         done = subprocess.run(
             [sys.executable, "-P", "-m", "stand.child", msgspec.json.encode(task).decode()],
             env=environment,
@@ -88,7 +104,7 @@ def _run(
             check=True,
         )
     told = msgspec.json.decode(done.stdout, type=Told)
-    return told, of_ours(rows) if client == "ours" else of_peer(rows)
+    return told, of_ours(rows) if name == "ours" else of_peer(rows)
 
 
 def _run_c(

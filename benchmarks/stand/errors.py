@@ -11,6 +11,7 @@ import numpy as np
 
 from loadtest import fitness
 from loadtest.quantiles import nearest_rank
+from loadtest.records import RequestRecord
 from stand.heard import Heard
 from stand.native import Served
 from stand.task import Told
@@ -103,7 +104,7 @@ def _self_told(made: Figures, told: Told, heard: list[Heard], inside: float) -> 
             workers_expected=1,
             workers_lost=0,
             rows_overflowed=told.figures["rows_overflowed"],
-            send_lag_ms_p99=_spread([((row.sent_ns or 0) - row.scheduled_ns) / 1e6 for row in rows]).p99,
+            send_lag_ms_p99=_spread([(_began_ns(row) - row.scheduled_ns) / 1e6 for row in rows]).p99,
             ttft_ms_p50=median(((row.first_content_ns or 0) - (row.sent_ns or 0)) / 1e6 for row in rows),
             receive_error_ms_p99=_spread([(row.first_content_bound_ns or 0) / 1e6 for row in rows]).p99,
             loop_overshoot_ms_p99=told.figures["overshoot_ns_p99"] / 1e6,
@@ -113,6 +114,12 @@ def _self_told(made: Figures, told: Told, heard: list[Heard], inside: float) -> 
         )
     )
     made.unfit = tuple(f"{reason.rule}: {reason.text}" for reason in reasons)
+
+
+def _began_ns(row: RequestRecord) -> int:
+    """When the client began: to connect, where it did (CHANGELOG, send lag)."""
+    began_ns = row.connecting_ns if row.connection_new else None
+    return began_ns or row.sent_ns or 0
 
 
 def _rate_share(heard: list[Heard], served: dict[str, Served]) -> float:

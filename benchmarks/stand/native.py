@@ -43,13 +43,30 @@ class Server:
     totals: dict[str, Any]
 
 
-def build(name: str) -> Path:
-    """The binary of `benchmarks/native/NAME.c`. CalledProcessError with the compiler's words when it does not build."""
-    source, binary = NATIVE / f"{name}.c", NATIVE / "build" / name
+def build(name: str, *, tls: bool = False) -> Path:
+    """The binary of `benchmarks/native/NAME.c`. CalledProcessError with the compiler's words when it does not build:
+    with TLS it needs OpenSSL's headers (Debian's libssl-dev)."""
+    source, binary = NATIVE / f"{name}.c", NATIVE / "build" / (f"{name}-tls" if tls else name)
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         binary.parent.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-O2", "-w", "-o", str(binary), str(source), "-lm"], check=True, timeout=120)
+        options = ["-DTLS", "-lssl", "-lcrypto"] if tls else []
+        subprocess.run(["cc", "-O2", "-w", "-o", str(binary), str(source), "-lm", *options], check=True, timeout=120)
     return binary
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """(certificate, certificate and key) for 127.0.0.1, signed by itself."""
+    authority, key, both = folder / "ca.pem", folder / "key.pem", folder / "server.pem"
+    asked = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    named = ["-subj", "/CN=stand", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        ["openssl", *asked, *named, "-keyout", str(key), "-out", str(authority)],
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
+    both.write_text(authority.read_text() + key.read_text())
+    return authority, both
 
 
 def cores() -> tuple[int, int]:
@@ -70,7 +87,7 @@ def serving(folder: Path, core: int, *options: str) -> Iterator[Server]:
         port = probe.getsockname()[1]
     server = Server(port, folder / "server", {})
     process = subprocess.Popen(
-        [str(build("mocksse")), "--port", str(port), "--log", str(server.log), *options],
+        [str(build("mocksse", tls="--tls" in options)), "--port", str(port), "--log", str(server.log), *options],
         preexec_fn=lambda: pin(core),
         stderr=subprocess.PIPE,
     )

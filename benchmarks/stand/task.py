@@ -27,6 +27,7 @@ class Task(msgspec.Struct, frozen=True):
     stream: bool
     rows: str  # the file to write
     collector: str  # where ours ships its rows, as a worker does
+    tls: bool = False  # ours only; SSL_CERT_FILE names the authority
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -203,6 +203,11 @@ class SecureConnection(Connection):
         parts: list[bytes] = []
         ended = False
         try:
+            plain = tls.read(RECORD_BYTES)
+            if plain and not incoming.pending and not self._outgoing.pending:
+                return plain, ancillary, flags, address  # nearly always: one record, and nothing to say to it
+            parts.append(plain)
+            ended = not plain
             while incoming.pending and not ended:
                 part = tls.read(RECORD_BYTES)
                 parts.append(part)
