@@ -41,6 +41,7 @@ from loadtest.clock import mono_ns
 
 PASS_NS_MAX = 2_000_000  # heartbeats and wake-ups share the loop with us
 WAKE_NS_MAX = 1_000_000  # of what woken greenlets do between two passes; at least one is woken
+LEAVE_NS_MAX = 500_000  # for which what a woken greenlet wants to send may wait for others
 EVENTS_MAX = 64  # per look, so that the limit is checked about every half millisecond
 READ_BYTES = 65_536
 # A read that gave less took all there was. Under TLS a full read may give far less: a record of one byte is 23 on the
@@ -216,22 +217,29 @@ class Reactor:
     def _wake(self) -> None:
         """Let greenlets go on whose exchange has ended. They run here, in the hub's timer, until they wait again.
 
-        What they send next leaves afterwards, in one go: the peer is then woken for the first of these requests and
-        busy when the others come, and waking another core is most of what a send costs.
+        What several send next leaves in one go: the peer is then woken for the first of these requests and busy when
+        the others come, and waking another core is most of what a send costs.
         """
-        until_ns = mono_ns() + WAKE_NS_MAX
+        now_ns = mono_ns()
+        until_ns, leave_ns = now_ns + WAKE_NS_MAX, now_ns + LEAVE_NS_MAX
         self._waking = True
         try:
-            while self._ended:
+            while self._ended and now_ns <= until_ns:
                 self._ended.popleft().switch(None)
-                if mono_ns() > until_ns:
-                    break
+                now_ns = mono_ns()
+                if now_ns > leave_ns:
+                    self._leave()
+                    leave_ns = now_ns + LEAVE_NS_MAX
         finally:
             self._waking = False
-            for flight, connection in self._leaving:
-                if connection.flight is flight:  # it may have been ended meanwhile
-                    self._departures.send(flight, connection)
-            self._leaving.clear()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Send what woken greenlets had to send."""
+        for flight, connection in self._leaving:
+            if connection.flight is flight:  # it may have been ended meanwhile
+                self._departures.send(flight, connection)
+        self._leaving.clear()
 
     def _drain(self, started_ns: int) -> bool:
         """Take what waits on all sockets. True when at the end every socket was seen to be empty at once."""
