@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(arguments[:cut], argparse.Namespace(locust_options=arguments[cut + 1 :]))
         command: Callable[[argparse.Namespace], int] = args.command
         return command(args)
+    except BrokenPipeError:
+        # Whoever read our output, `head` for one, has seen enough. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except RunFolderError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1

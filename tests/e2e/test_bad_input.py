@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -139,3 +141,13 @@ def test_broken_run_folders(network: Network, locust: Callable[..., Ended], tmp_
     refused = loadtest("report", str(tmp_path / "empty"))
     assert refused.code == 1
     assert "empty" in one_line(refused)
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "loadtest", "check", "--host", NOBODY]
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writing)
+    assert done.returncode == 1
+    assert "Error" not in done.stderr
