@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 SCHEMA_VERSION = 1
+TRUTH_VERSION = 2  # a truth log stands outside run folders; its changes leave these readable
 
 
 class Outcome(StrEnum):
@@ -242,6 +243,7 @@ class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_written_ns: int | None = None
     done_ns: int | None = None  # just after the last byte was handed to the kernel
     chunk_ns: tuple[int, ...] = ()  # just before each content write, minus received_ns
+    late_ns: tuple[int, ...] = ()  # the same instant minus the one at which that write was due
     http_status: int = 0
     tokens: int = 0
     assigned: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ import msgspec
 from loadtest.clock import utc_stamp
 from loadtest.records import (
     SCHEMA_VERSION,
+    TRUTH_VERSION,
     AnswerText,
     NodeSnapshot,
     RequestRecord,
@@ -62,6 +63,11 @@ def new_run_id() -> str:
     return f"{utc_stamp()}-{os.urandom(2).hex()}"
 
 
+def schema_name(record: type[msgspec.Struct]) -> str:
+    """What files of a record type carry in their metadata: its name and version."""
+    return f"{record.__name__}/{TRUTH_VERSION if record is TruthRecord else SCHEMA_VERSION}"
+
+
 def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:
     """The Parquet schema of a record type, from its annotations: one source for both."""
     import pyarrow as pa
@@ -74,7 +80,7 @@ def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:
         is_list = typing.get_origin(inner) is tuple
         kind = pa.list_(scalars[typing.get_args(inner)[0]]) if is_list else scalars[inner]
         fields.append(pa.field(name, kind, nullable=nullable))
-    return pa.schema(fields, metadata={_VERSION_KEY: f"{record.__name__}/{SCHEMA_VERSION}".encode()})
+    return pa.schema(fields, metadata={_VERSION_KEY: schema_name(record).encode()})
 
 
 def write_part(path: Path, records: Sequence[msgspec.Struct], record: type[msgspec.Struct]) -> None:
@@ -118,7 +124,7 @@ def read_part(path: Path, record: type[msgspec.Struct], columns: list[str] | Non
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    expected = f"{record.__name__}/{SCHEMA_VERSION}"
+    expected = schema_name(record)
     # Flipped bytes surface as any Arrow error or as UnicodeDecodeError (a ValueError); without the page checksums
     # every sixth flip would go unseen and change a figure.
     unreadable = (pa.ArrowException, ValueError, OSError)

@@ -12,18 +12,18 @@ import socket
 import sys
 from pathlib import Path
 
-from loadtest.clock import wall_ns
+from loadtest.clock import mono_ns, wall_ns
 from loadtest.records import TruthRecord
 from loadtest.runfolder import write_text
 from loadtest.simulator.network import Network
+from loadtest.simulator.pace import FineSelector, Pace
 from loadtest.simulator.server import Shell
 from loadtest.simulator.stamped import StampedListener
 from loadtest.simulator.truth import TruthError, TruthLog, check_path
-from loadtest.simulator.wire import Connection
+from loadtest.simulator.wire import Connections
 
 BACKLOG = 1024
-TICK_S = 0.05
-YOUNG_OBJECTS = 5_000
+YOUNG_OBJECTS = 1_000
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,17 +101,15 @@ async def simulate(arguments: argparse.Namespace, key: str | None, listening: St
     try:
         network = Network(arguments.seed, arguments.nodes, wall_ns(), arguments.speed)
         record = _forget if truth is None else truth.add
-        shell = Shell(network, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
-        connections: set[Connection] = set()
-        server = await loop.create_server(
-            lambda: Connection(shell.serve, connections, listening.accepted), sock=listening, backlog=BACKLOG
-        )
+        pace = Pace()
+        shell = Shell(network, pace, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
+        connections = Connections(listening, shell.serve, pace)
         _settle_garbage()
         _announce(arguments, listening)
-        _tick_on(loop, shell)
+        pace.at(mono_ns(), shell)
+        pace.run()
         await stop.wait()
-        server.close()
-        await _hang_up(connections)
+        connections.hang_up()
     finally:
         if truth is not None:
             await truth.close()
@@ -121,8 +119,8 @@ async def simulate(arguments: argparse.Namespace, key: str | None, listening: St
 def _settle_garbage() -> None:
     """From here on only the youngest objects are collected, in passes well below a millisecond.
 
-    A full collection walks every task kept and would stall all streams for tens of milliseconds. Without any, each
-    closed connection would leave 1 KB behind: asyncio's transports refer to themselves.
+    A full collection walks every task kept and would stall all streams for tens of milliseconds. What refers to
+    itself is taken apart by hand when it ends (`Connection.abort`).
     """
     gc.collect()
     gc.freeze()
@@ -135,23 +133,6 @@ def _announce(arguments: argparse.Namespace, listening: socket.socket) -> None:
         write_text(arguments.port_file, f"{port}\n")
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"simulator listening on http://{host}:{port}", flush=True)
-
-
-def _tick_on(loop: asyncio.AbstractEventLoop, shell: Shell) -> None:
-    """Keep the machine's time running, so that no request has to play a backlog.
-
-    A plain timer: a coroutine that waits with a time-out would leave cycles of tracebacks behind.
-    """
-    shell.tick()
-    loop.call_later(TICK_S, _tick_on, loop, shell)
-
-
-async def _hang_up(connections: set[Connection]) -> None:
-    """Cut what is under way. Each abort ends in the next pass of the loop, which records its truth."""
-    for connection in list(connections):
-        connection.abort()
-    while connections:
-        await asyncio.sleep(0)
 
 
 def _forget(row: TruthRecord) -> None:
@@ -178,8 +159,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.truth is not None:
             check_path(arguments.truth)
-        with socket.create_server((arguments.host, arguments.port), family=family, backlog=BACKLOG) as listening:
-            return asyncio.run(simulate(arguments, key, StampedListener(listening)))
+        with (
+            socket.create_server((arguments.host, arguments.port), family=family, backlog=BACKLOG) as listening,
+            asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(FineSelector())) as runner,
+        ):
+            return runner.run(simulate(arguments, key, StampedListener(listening)))
     except OSError as error:
         where = f"{arguments.host}:{arguments.port}"
         print(f"loadtest simulate: {where}: {error.strerror or error}; give another --port or --host", file=sys.stderr)

@@ -6,7 +6,6 @@ request is finished here, whatever happened to it.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
@@ -15,6 +14,7 @@ import msgspec
 from loadtest.clock import mono_ns
 from loadtest.records import TruthRecord
 from loadtest.simulator.formats import Frames, error_body, json_string
+from loadtest.simulator.pace import Pace
 from loadtest.simulator.wire import LAST_CHUNK, Connection, chunk
 
 Finish = Callable[[TruthRecord], None]
@@ -30,6 +30,7 @@ class Stream:
 
     def __init__(
         self,
+        pace: Pace,
         connection: Connection,
         truth: TruthRecord,
         frames: Frames,
@@ -38,13 +39,13 @@ class Stream:
         timeout_s: float | None,
         finish: Finish,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._truth = truth
+        self._received_ns = truth.received_ns
         self._frames = frames
+        self._around = len(frames.before) + len(frames.after)
         self._finish = finish
-        self._chunk_ns: list[int] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._stamps_ns: list[int] = []  # minus received
         end_ns, tail = offsets_ns[-1], frames.tail
         kept = len(offsets_ns)
         if timeout_s is not None and end_ns > timeout_s * 1e9:
@@ -53,53 +54,49 @@ class Stream:
             # The status line is long gone: an error object as last event and no [DONE] is our guess of a router.
             tail = b"data: " + timeout_body(timeout_s) + b"\n\n"
         self._pieces = pieces[:kept]
-        self._due_ns = [truth.received_ns + offset for offset in offsets_ns[:kept]]
-        self._end_ns = truth.received_ns + end_ns
+        self._offsets_ns = [*offsets_ns[:kept], end_ns]  # of the pieces and, last, of the end
         self._tail = chunk(tail) + LAST_CHUNK
+        self._over = False
         headers_ns = mono_ns()
         connection.answering = self
         connection.send_stream_head()
         self._truth = msgspec.structs.replace(truth, headers_ns=headers_ns, http_status=200)
-        self._wait(self._due_ns[0] if self._due_ns else self._end_ns)
+        pace.at(self._received_ns + self._offsets_ns[0], self)
 
-    def _wait(self, due_ns: int) -> None:
-        # loop.time() is the monotonic clock in seconds, the scale of mono_ns().
-        self._timer = self._loop.call_at(due_ns / 1e9, self._write_due)
-
-    def _write_due(self) -> None:
-        """Write every piece that is due, one write each; then wait for the next one or end."""
-        due, stamps, received_ns = self._due_ns, self._chunk_ns, self._truth.received_ns
-        while len(stamps) < len(due) and due[len(stamps)] <= mono_ns():
-            position = len(stamps)
-            frames = self._frames
-            event = frames.before + json_string(self._pieces[position]) + frames.after
-            data = chunk(event if position else frames.head + event)
-            stamps.append(mono_ns() - received_ns)
-            if not self._connection.write(data):
-                stamps.pop()
-                return
-        if len(stamps) < len(due):
-            self._wait(due[len(stamps)])
-        elif self._end_ns > mono_ns():
-            self._wait(self._end_ns)
-        else:
+    def play(self) -> int:
+        """Write the next piece, or the end. This runs for every chunk: what can be made beforehand is."""
+        if self._over:
+            return 0
+        stamps = self._stamps_ns
+        position = len(stamps)
+        if position == len(self._pieces):
             self._end()
+            return 0
+        piece = json_string(self._pieces[position])
+        frames = self._frames
+        if position:
+            data = b"%x\r\n%b%b%b\r\n" % (self._around + len(piece), frames.before, piece, frames.after)
+        else:
+            data = chunk(frames.head + frames.before + piece + frames.after)
+        stamps.append(mono_ns() - self._received_ns)
+        if not self._connection.write(data):
+            stamps.pop()
+            return 0  # the connection is gone and tells us so
+        return self._received_ns + self._offsets_ns[position + 1]
 
     def _end(self) -> None:
-        self._timer = None
+        self._over = True
         self._connection.write(self._tail)
         self._record(done_ns=mono_ns())
         self._connection.finished()
 
     def cancel(self) -> None:
         """The client is gone. The network still works on the task: a router does not take a task back."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._over = True
         self._record(done_ns=None)
 
     def _record(self, done_ns: int | None) -> None:
-        stamps, received_ns = self._chunk_ns, self._truth.received_ns
+        stamps, received_ns = self._stamps_ns, self._received_ns
         self._finish(
             msgspec.structs.replace(
                 self._truth,
@@ -107,6 +104,7 @@ class Stream:
                 last_written_ns=received_ns + stamps[-1] if stamps else None,
                 done_ns=done_ns,
                 chunk_ns=tuple(stamps),
+                late_ns=tuple(map(int.__sub__, stamps, self._offsets_ns)),
                 tokens=len(stamps),
             )
         )
@@ -117,6 +115,7 @@ class Whole:
 
     def __init__(
         self,
+        pace: Pace,
         connection: Connection,
         truth: TruthRecord,
         body: bytes,
@@ -131,12 +130,16 @@ class Whole:
         if timeout_s is not None and offset_ns > timeout_s * 1e9:
             offset_ns = round(timeout_s * 1e9)
             self._status, self._body = 504, timeout_body(timeout_s)
+        self._offset_ns = offset_ns
+        self._over = False
         connection.answering = self
-        due_s = (truth.received_ns + offset_ns) / 1e9
-        self._timer = asyncio.get_running_loop().call_at(due_s, self._write)
+        pace.at(truth.received_ns + offset_ns, self)
 
-    def _write(self) -> None:
-        at_ns = mono_ns()
+    def play(self) -> int:
+        if self._over:
+            return 0
+        self._over = True
+        received_ns, at_ns = self._truth.received_ns, mono_ns()
         self._connection.send(self._status, self._body)
         ok = self._status == 200
         self._finish(
@@ -146,12 +149,14 @@ class Whole:
                 first_written_ns=at_ns if ok else None,
                 last_written_ns=at_ns if ok else None,
                 done_ns=mono_ns(),
-                chunk_ns=(at_ns - self._truth.received_ns,) if ok else (),
+                chunk_ns=(at_ns - received_ns,) if ok else (),
+                late_ns=(at_ns - received_ns - self._offset_ns,) if ok else (),
                 http_status=self._status,
                 tokens=self._truth.tokens if ok else 0,
             )
         )
+        return 0
 
     def cancel(self) -> None:
-        self._timer.cancel()
+        self._over = True
         self._finish(msgspec.structs.replace(self._truth, tokens=0))

@@ -22,6 +22,7 @@ from loadtest.simulator.formats import (
     invalid_body,
 )
 from loadtest.simulator.network import Network, Submitted
+from loadtest.simulator.pace import Pace
 from loadtest.simulator.sessions import Session
 from loadtest.simulator.tasks import SECOND_NS
 from loadtest.simulator.wire import Request
@@ -43,12 +44,14 @@ class Desk:
     def __init__(
         self,
         network: Network,
+        pace: Pace,
         wall_offset_ns: int,
         record: Callable[[TruthRecord], None],
         *,
         tell_task_id: bool,
     ) -> None:
         self._network = network
+        self._pace = pace
         self._wall_offset_ns = wall_offset_ns
         self._record = record
         self._tell_task_id = tell_task_id
@@ -83,10 +86,19 @@ class Desk:
         usage = Usage(estimate_tokens(len(body.prompt)), task.tokens)
         if body.stream:
             pieces = self._pieces(submitted)
-            Stream(request.connection, truth, answer.frames(), pieces, submitted.offsets_ns, body.timeout, self._record)
+            Stream(
+                self._pace,
+                request.connection,
+                truth,
+                answer.frames(),
+                pieces,
+                submitted.offsets_ns,
+                body.timeout,
+                self._record,
+            )
         else:
             whole = answer.whole(self._pieces(submitted), usage)
-            Whole(request.connection, truth, whole, submitted.offsets_ns[-1], body.timeout, self._record)
+            Whole(self._pace, request.connection, truth, whole, submitted.offsets_ns[-1], body.timeout, self._record)
 
     def chat(self, request: Request) -> None:
         """The gateway in front of routers: it picks a session by model, and has no task id to tell."""
@@ -118,10 +130,19 @@ class Desk:
         if body.stream:
             told = usage if body.stream_options is not None and body.stream_options.include_usage else None
             pieces = self._pieces(submitted)
-            Stream(request.connection, truth, answer.frames(told), pieces, submitted.offsets_ns, None, self._record)
+            Stream(
+                self._pace,
+                request.connection,
+                truth,
+                answer.frames(told),
+                pieces,
+                submitted.offsets_ns,
+                None,
+                self._record,
+            )
         else:
             whole = answer.whole(self._pieces(submitted), usage)
-            Whole(request.connection, truth, whole, submitted.offsets_ns[-1], None, self._record)
+            Whole(self._pace, request.connection, truth, whole, submitted.offsets_ns[-1], None, self._record)
 
     def _refuse(
         self, request: Request, route: str, status: int, refusal: bytes, client_reference: str | None = None

@@ -16,9 +16,11 @@ from loadtest.simulator import control
 from loadtest.simulator.completions import Desk, Parameters, no_session
 from loadtest.simulator.formats import NGINX_404, error_body
 from loadtest.simulator.network import Network
+from loadtest.simulator.pace import Pace
 from loadtest.simulator.tasks import SECOND_NS
 from loadtest.simulator.wire import HTML, Request
 
+TICK_NS = SECOND_NS // 50
 BACKEND_REFRESH_NS = 2 * SECOND_NS  # the stats backend's period is not documented; its bodies are built once in it
 
 
@@ -28,6 +30,7 @@ class Shell:
     def __init__(
         self,
         network: Network,
+        pace: Pace,
         record: Callable[[TruthRecord], None],
         *,
         host: str = "127.0.0.1",
@@ -40,7 +43,7 @@ class Shell:
         self._started_ns = mono_ns()
         # Wall time is read once: the machine's time must not jump with the system's clock.
         self._wall_offset_ns = measure_wall_offset().offset_ns
-        self._desk = Desk(network, self._wall_offset_ns, record, tell_task_id=tell_task_id)
+        self._desk = Desk(network, pace, self._wall_offset_ns, record, tell_task_id=tell_task_id)
         self._cached: dict[str, tuple[int, bytes]] = {}
         self._cpu_seen = (self._started_ns, cpu_ns())
         self._cpu_percent = 0.0
@@ -69,8 +72,13 @@ class Shell:
         return mono_ns() + self._wall_offset_ns
 
     def tick(self) -> None:
-        """Play what is due, so that no request has to play a backlog."""
+        """Play what is due in the network, for answers that tell what has happened so far."""
         self.network.advance(self.now_ns())
+
+    def play(self) -> int:
+        """The same all the time (`Pace`), so that no request has to play a backlog."""
+        self.tick()
+        return mono_ns() + TICK_NS
 
     def completions(self, request: Request, parameters: Parameters) -> None:
         self._desk.router(request, parameters)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
-from weakref import WeakValueDictionary
 
 from loadtest.client.stamps import SO_TIMESTAMPNS, STAMP_SPACE_BYTES, KernelClock
 from loadtest.clock import mono_ns
@@ -42,11 +40,10 @@ class StampedListener(socket.socket):
         # Set here it is inherited, so that even the first packets of a connection are stamped.
         self.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._clock = KernelClock()
-        self.accepted: WeakValueDictionary[int, StampedSocket] = WeakValueDictionary()
 
-    def accept(self) -> tuple[socket.socket, Any]:
-        plain, address = super().accept()
+    def take(self) -> StampedSocket:
+        """Accept one connection; errors as `accept`."""
+        plain, _ = self.accept()
         connection = StampedSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         connection.clock = self._clock
-        self.accepted[connection.fileno()] = connection
-        return connection, address
+        return connection

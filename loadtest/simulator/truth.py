@@ -116,7 +116,8 @@ def _read_frame(source: BinaryIO) -> bytes | None:
 
 
 def main(argv: list[str]) -> int:
-    os.nice(10)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # whatever the simulator was started with
+    os.setpriority(os.PRIO_PROCESS, 0, 10)
     write_parts(sys.stdin.buffer, Path(argv[0]))
     return 0
 

@@ -1,28 +1,33 @@
-"""HTTP/1.1 on an asyncio transport: as little as the routes need, so that nothing stands between a stamp and a write.
+"""HTTP/1.1 on plain sockets: as little as the routes need, so that nothing stands between a stamp and a write.
 
-`transport.write` calls send() at once while nothing is buffered; so an instant read just before `write` is the
-instant the bytes went to the kernel, and with TCP_NODELAY also the instant they leave it.
+`Connection.write` calls send() at once while nothing is buffered; so an instant read just before it is the instant
+the bytes went to the kernel, and with TCP_NODELAY also the instant they leave it. asyncio only says which sockets
+are ready: its transports would cost half as much again as the write, and hide the receive stamps.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httptools
 
-from loadtest.simulator.stamped import StampedSocket
+from loadtest.simulator.pace import Pace
+from loadtest.simulator.stamped import StampedListener, StampedSocket
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 HEADER_BYTES_MAX = 64 * 1024
 PIPELINE_MAX = 16
 WRITE_BUFFER_BYTES_MAX = 8 * 1024 * 1024  # a client that does not read is cut off here
+READ_BYTES = 256 * 1024
+ACCEPTED_MAX = 16  # connections taken in one turn of the loop, so that streams are not kept waiting
 JSON = b"application/json"
 HTML = b"text/html"
 
@@ -30,11 +35,15 @@ REASONS = {
     200: b"OK",
     400: b"Bad Request",
     401: b"Unauthorized",
+    403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
     413: b"Payload Too Large",
     422: b"Unprocessable Entity",
+    429: b"Too Many Requests",
     500: b"Internal Server Error",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
@@ -62,58 +71,156 @@ class Answering(Protocol):
     def cancel(self) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connections:
+    """Accepts on a listening socket and knows every connection that is open."""
+
+    def __init__(self, listening: StampedListener, serve: Callable[[Request], None], pace: Pace) -> None:
+        self._listening = listening
+        self._serve = serve
+        self._pace = pace
+        self._loop = asyncio.get_running_loop()
+        self.open: set[Connection] = set()
+        listening.setblocking(False)
+        self._loop.add_reader(listening, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_MAX):
+            try:
+                accepted = self._listening.take()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            Connection(accepted, self._serve, self._pace, self.open)
+
+    def hang_up(self) -> None:
+        """Take no more, and cut what is under way, each with its row in the truth log."""
+        self._loop.remove_reader(self._listening)
+        for connection in list(self.open):
+            connection.abort()
+
+
+class Connection:
     """One client connection: parses requests, hands them over one at a time, writes answers."""
 
     def __init__(
         self,
+        accepted: StampedSocket,
         serve: Callable[[Request], None],
+        pace: Pace,
         connections: set[Connection],
-        accepted: Mapping[int, StampedSocket],
     ) -> None:
         self._serve = serve
+        self._pace = pace
         self._connections = connections
-        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._socket: StampedSocket | None = accepted
+        self._send = accepted.send
+        self._unsent: deque[bytes] = deque()  # what the kernel did not take, because the client does not read
+        self._unsent_bytes = 0
+        self._closing = False
         self._parser: Any = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
         self._busy: Request | None = None
-        self._transport: asyncio.Transport | None = None
         self.answering: Answering | None = None
         self._begin()
+        accepted.setblocking(False)
+        # Without it a first chunk waits up to 40 ms for the acknowledgement of the headers.
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connections.add(self)
+        self._loop.add_reader(accepted, self._readable)
 
-    # asyncio.Protocol
+    # The socket.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        # asyncio does this only for sockets created with an explicit protocol number, which accepted ones may lack;
-        # without it a first chunk waits up to 40 ms for the acknowledgement of the headers.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # asyncio hands out a wrapper; the socket that keeps the stamps is found by its descriptor.
-        self._socket = self._accepted[transport.get_extra_info("socket").fileno()]
-        self._transport = transport
-        self._connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        # The references go both ways, and what lives longer than a moment is never garbage collected: cut them here.
-        self._connections.discard(self)
-        self._transport = None
-        self._parser = None
-        self._waiting.clear()
-        self._busy = None
-        answering, self.answering = self.answering, None
-        if answering is not None:
-            answering.cancel()
-
-    def data_received(self, data: bytes) -> None:
+    def _readable(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            return self.abort()
+        if not data:
+            return self.abort()  # a client that only half closes is gone too, as for most servers
         self._received_ns = self._socket.received_ns
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserCallbackError, httptools.HttpParserUpgrade):
             self._refuse(self._refusal or 400)
 
-    def pause_writing(self) -> None:
+    def write(self, data: bytes) -> bool:
+        """Hand bytes to the kernel, or keep what it does not take. False: the client is gone."""
+        if self._socket is None:
+            return False
+        if self._unsent:
+            return self._keep(data)
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._loop.call_soon(self.abort)  # not now: the answer is in the middle of writing
+            return False
+        return sent == len(data) or self._keep(data[sent:])
+
+    def _keep(self, data: bytes) -> bool:
+        assert self._socket is not None
+        if not self._unsent:
+            self._loop.add_writer(self._socket, self._writable)
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > WRITE_BUFFER_BYTES_MAX:
+            self._loop.call_soon(self.abort)
+        return True
+
+    def _writable(self) -> None:
+        while self._socket is not None and self._unsent:
+            data = self._unsent[0]
+            try:
+                sent = self._send(data)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                return self.abort()
+            self._unsent_bytes -= sent
+            if sent < len(data):
+                self._unsent[0] = data[sent:]
+            else:
+                self._unsent.popleft()
+        if self._socket is not None:
+            self._loop.remove_writer(self._socket)
+            if self._closing:
+                self.abort()
+
+    def close(self) -> None:
+        """Close when everything is written."""
+        if self._unsent:
+            self._closing = True
+        else:
+            self.abort()
+
+    def reset(self) -> None:
+        """Close so that the client sees a reset and not an end."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
+
+    def abort(self) -> None:
+        """Close now. What was under way is told."""
+        closed, self._socket = self._socket, None
+        if closed is None:
+            return
+        self._loop.remove_reader(closed)
+        self._loop.remove_writer(closed)
+        closed.close()
+        # The references go both ways, and what lives longer than a moment is never garbage collected: cut them here.
+        self._connections.discard(self)
+        self._parser = None
+        self._unsent.clear()
+        self._waiting.clear()
+        self._busy = None
+        answering, self.answering = self.answering, None
+        if answering is not None:
+            answering.cancel()
 
     # httptools callbacks
 
@@ -139,8 +246,8 @@ class Connection(asyncio.Protocol):
             raise ValueError("headers too large")
 
     def on_headers_complete(self) -> None:
-        if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._unsent:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if len(self._body) + len(body) > BODY_BYTES_MAX:
@@ -168,10 +275,15 @@ class Connection(asyncio.Protocol):
 
     def _take(self, request: Request) -> None:
         self._busy = request
+        self._pace.ask(self._answer)
+
+    def _answer(self) -> None:
+        request = self._busy
+        if request is None:
+            return  # the client left while it waited
         try:
             self._serve(request)
         except Exception:
-            # We are in a callback of the parser, which would call any error of ours a bad request of the client's.
             traceback.print_exc(file=sys.stderr)
             self.abort()
 
@@ -188,26 +300,15 @@ class Connection(asyncio.Protocol):
         head = self._head(200, b"text/event-stream; charset=utf-8")
         self.write(head + b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n")
 
-    def write(self, data: bytes) -> bool:
-        """Hand bytes to the kernel. False: the client is gone, `connection_lost` follows."""
-        if self._transport is None or self._transport.is_closing():
-            return False
-        self._transport.write(data)
-        return True
-
     def finished(self) -> None:
         """The answer is complete: close, or take the next request of a client that pipelines."""
         request, self._busy, self.answering = self._busy, None, None
-        if self._transport is None or request is None:
+        if self._socket is None or request is None:
             return
         if not request.keep_alive:
-            self._transport.close()
+            self.close()
         elif self._waiting:
             self._take(self._waiting.popleft())
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     def _head(self, status: int, content_type: bytes) -> bytes:
         request = self._busy
@@ -220,14 +321,13 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int) -> None:
         """Answer what is not acceptable HTTP and close. In the middle of another answer there is nothing to say."""
-        if self._transport is None:
+        if self._socket is None:
             return
         if self._busy is not None:
-            self._transport.abort()
-            return
+            return self.abort()
         body = b'{"error":{"message":"%s","code":"bad_http"}}' % REASONS[status]
         self.write(self._head(status, JSON) + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-        self._transport.close()
+        self.close()
 
 
 def chunk(data: bytes) -> bytes:

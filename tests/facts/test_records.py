@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from loadtest.records import (
     NOT_SENT,
     SCHEMA_VERSION,
+    TRUTH_VERSION,
     AnswerText,
     NodeSnapshot,
     Outcome,
@@ -50,7 +51,7 @@ REQUEST_SAMPLE: dict[str, typing.Any] = {
 }
 
 # Name and Parquet type in order; "?" marks a column that may be null.
-FIELDS_OF_VERSION_1 = {
+FIELDS = {
     "RequestRecord": """
         run string, worker int64, seq int64, arrival int64, conversation string, turn int64, turns_planned int64,
         persona string, target string, route string, model string, session string?, client_reference string,
@@ -84,19 +85,22 @@ FIELDS_OF_VERSION_1 = {
     "TruthRecord": """
         client_reference string, route string, session string?, task_id string?, received_ns int64,
         headers_ns int64?, first_written_ns int64?, last_written_ns int64?, done_ns int64?,
-        chunk_ns list<item: int64>, http_status int64, tokens int64, assigned list<item: string>,
+        chunk_ns list<item: int64>, late_ns list<item: int64>, http_status int64, tokens int64,
+        assigned list<item: string>,
         returned_node string?, chosen_because string, charge int64, faults list<item: string>""",
 }
 
 
 @pytest.mark.parametrize("record", RECORDS)
-def test_the_fields_are_those_of_version_1(record: type[msgspec.Struct]) -> None:
-    golden = " ".join(FIELDS_OF_VERSION_1[record.__name__].split()).split(", ")
+def test_the_fields_are_those_of_the_version(record: type[msgspec.Struct]) -> None:
+    golden = " ".join(FIELDS[record.__name__].split()).split(", ")
     found = [f"{field.name} {field.type}{'?' if field.nullable else ''}" for field in arrow_schema(record)]
     assert found == golden, (
         f"{record.__name__} changed: raise records.SCHEMA_VERSION, write the new list here, and say it in CHANGELOG.md"
     )
-    assert SCHEMA_VERSION == 1, "a new version: replace the literal lists of this file by the new ones"
+    assert (SCHEMA_VERSION, TRUTH_VERSION) == (1, 2), (
+        "a new version: replace the literal lists of this file by the new ones"
+    )
 
 
 def test_the_outcomes_are_a_closed_set() -> None:
