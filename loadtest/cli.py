@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-EXIT_CODES = "exit codes: 0 pass, 3 an SLO was missed, 4 unfit (the run proves nothing), 1 could not run, 2 usage"
+EXIT_CODES = "exit codes: 0 pass, 3 an SLO missed or a ceiling met, 4 unfit (proves nothing), 1 could not run, 2 usage"
 PASSED_ON = ("simulate", "observe")
 
 

@@ -43,7 +43,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "run": _run(manifest, requests, clocks),
         "fit": _fit(manifest, requests, account, latency, harness),
-        "result": {"verdict": slo.result(slos), "slos": slos},
+        "result": _result(manifest, slos),
         "account": account,
         "offered": series.offered(requests, clocks, manifest),
         "latency": latency,
@@ -64,6 +64,12 @@ def summarise(run: Path) -> dict[str, Any]:
     if manifest.get("state") != "running":
         update_manifest(run, fit=summary["fit"], result=summary["result"])
     return summary
+
+
+def _result(manifest: dict[str, Any], slos: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pass, fail or none. A run that a ceiling stopped has failed: it is not the run that was asked for."""
+    stopped_by = manifest.get("stopped_by")
+    return {"verdict": "fail" if stopped_by else slo.result(slos), "slos": slos, "stopped_by": stopped_by}
 
 
 def _join_figures(run: Path) -> dict[str, Any]:

@@ -141,8 +141,13 @@ def result_word(summary: Summary) -> str:
 
 
 def result_sentence(summary: Summary) -> str:
-    """How many limits were met, and which were not."""
+    """Which ceiling ended the run, if one did; how many limits were met, and which were not."""
+    stopped = part(summary, "result", "stopped_by").get("text")
     slos = [s for s in listed(summary, "result", "slos") if isinstance(s, dict)]
+    return (f"Stopped by a ceiling: {stopped}. " if stopped else "") + _limits_sentence(slos)
+
+
+def _limits_sentence(slos: list[Summary]) -> str:
     if not slos:
         return "The profile states no limits."
     met = sum(s.get("verdict") == "pass" for s in slos)

@@ -38,6 +38,15 @@ def ms_text(value_ms: float | None) -> str:
     return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.3g} ms"
 
 
+def number_text(value_ms: float | None) -> str:
+    """The same as a bare number of milliseconds, for columns that name the unit."""
+    if value_ms is None:
+        return "–"
+    if math.isinf(value_ms):
+        return "failed"
+    return f"{value_ms:,.0f}" if value_ms >= 100 else f"{value_ms:.3g}"
+
+
 def line(standing: Standing) -> str:
     """One line: how far, offered against completed, in flight, latencies, outcomes, fitness."""
     totals, latencies = standing.totals, standing.rows[0].latencies

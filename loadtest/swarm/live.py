@@ -7,7 +7,7 @@ import gc
 from locust.env import Environment
 
 from loadtest.clock import cpu_ns, mono_ns
-from loadtest.records import NOT_SENT, Outcome, RequestRecord
+from loadtest.records import NOT_SENT, Outcome, RequestRecord, cancelled_by_member
 from loadtest.swarm.tally import Tally, tpot_ns
 
 
@@ -31,7 +31,9 @@ class LiveStats:
             return
         name = record.target
         failure = None
-        if record.outcome != Outcome.OK:
+        if cancelled_by_member(record.outcome, record.error_kind):
+            name = f"{name}, broken off"  # as planned, so no failure; its time is the member's patience
+        elif record.outcome != Outcome.OK:
             failure = FailedTurn(f"{record.outcome} {record.error_kind}".strip())
         self._environment.events.request.fire(
             request_type="POST",
@@ -41,7 +43,7 @@ class LiveStats:
             exception=failure,
             context={},
         )
-        if failure is not None or not record.stream or record.first_content_ns is None:
+        if record.outcome != Outcome.OK or not record.stream or record.first_content_ns is None:
             return
         stats = self._environment.stats
         stats.get(name, "TTFT").log((record.first_content_ns - record.sent_ns) / 1e6, 0)

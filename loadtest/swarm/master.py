@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import logging
 import platform
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from loadtest import __version__, runfolder
 from loadtest.clock import Deadline, measure_wall_offset, mono_ns, wall_ns
 from loadtest.records import SCHEMA_VERSION, Target
 from loadtest.swarm.children import ChildError, Collector, Observer, run_step
+from loadtest.swarm.guard import Guard, Stop
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
 from loadtest.swarm.reports import Reports
+from loadtest.swarm.screen import Screen
 from loadtest.swarm.standing import Clerk, Standing, final_figures
+from loadtest.traffic.ceilings import Ceilings
 from loadtest.traffic.plan import Plan, Stripe
 from loadtest.traffic.profile import Profile, profile_hash
 
@@ -46,13 +51,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     users: int
     trace_file: str | None = None
     trace_speed: float = 1.0
+    ceilings: Ceilings = Ceilings()
 
 
 class MasterRun:
-    """One run as the master sees it. `stripes` maps Locust's client ids to stripe numbers."""
+    """One run as the master sees it. `stripes` maps Locust's client ids to stripe numbers, `view` shows how it
+    stands, and `end_load` is called at most once, when a ceiling is met."""
 
     def __init__(
-        self, plan: Plan, profile: Profile, targets: tuple[Target, ...], settings: Settings, stripes: dict[str, int]
+        self,
+        plan: Plan,
+        profile: Profile,
+        targets: tuple[Target, ...],
+        settings: Settings,
+        stripes: dict[str, int],
+        *,
+        view: Screen | Lines,
+        end_load: Callable[[], None],
     ) -> None:
         self.plan = plan
         self._profile = profile
@@ -68,6 +83,10 @@ class MasterRun:
         self._clerk = Clerk(plan.run, self.reports, self.folder)
         self._mismatches: list[Mismatch] = []
         self.standing: Standing | None = None  # as of the last second
+        self._guard = Guard(settings.ceilings)
+        self.stopped_by: Stop | None = None
+        self._end_load = end_load
+        self._view = view
         self._t0_ns: int | None = None
         self._stopped_ns: int | None = None
         self.finishing = False
@@ -75,7 +94,6 @@ class MasterRun:
         runfolder.write_manifest(self.folder, self._manifest("running"))
         self.collector = Collector(self.folder, settings.bind)
         self._observer = Observer(self.folder, settings.host) if settings.observe else None
-        self._view = Lines(logger.info)
         self._watcher = gevent.spawn(self._watch)
 
     # While it runs.
@@ -151,6 +169,11 @@ class MasterRun:
                 stored=self.collector.stored,
             )
             self._view.show(self.standing)
+            if self.stopped_by is None and not self.load_ended:
+                self.stopped_by = self._guard.look(self.standing)
+                if self.stopped_by is not None:
+                    logger.error("a ceiling is met, nothing more is offered: %s", self.stopped_by.text)
+                    self._end_load()
 
     def _see_who_left(self) -> None:
         """A worker that was told to end before the load did: its rows are all here, its later arrivals are not."""
@@ -270,6 +293,8 @@ class MasterRun:
             "offered_s": plan.horizon_us / 1e6,
             "warmup_s": plan.warmup_us / 1e6,
             "stopped_early_s": stopped_s if stopped_s is not None and stopped_s < plan.horizon_us / 1e6 else None,
+            "stopped_by": self._stopped_by(),
+            "ceilings": {name: value for name, value in dataclasses.asdict(settings.ceilings).items() if value},
             "t0_ns": self._t0_ns,
             "trace": {"file": settings.trace_file, "rows": len(plan.trace_rows), "speed": settings.trace_speed}
             if plan.trace_rows is not None
@@ -297,6 +322,13 @@ class MasterRun:
             "versions": _versions(),
             "command": shlex.join(sys.argv),
         }
+
+    def _stopped_by(self) -> dict[str, Any] | None:
+        """The ceiling that ended the load, and what had been used when all had drained."""
+        if self.stopped_by is None:
+            return None
+        used = self._guard.used(self.reports.totals())
+        return {**msgspec.to_builtins(self.stopped_by), "used_in_the_end": used.get(self.stopped_by.rule)}
 
     def _worker_entry(self, stripe: int) -> dict[str, Any]:
         report = {k: v for k, v in self.reports.latest.get(stripe, {}).items() if k not in ("run", "final", "live")}

@@ -22,8 +22,12 @@ from loadtest.swarm.drain import allow_long_drains, drain_before_quit
 from loadtest.swarm.driver import sleep_until
 from loadtest.swarm.master import MasterRun, Settings
 from loadtest.swarm.patience import be_patient
+from loadtest.swarm.screen import view_for
+from loadtest.swarm.standing import Standing
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
+from loadtest.swarm.webui import add_tabs
 from loadtest.swarm.worker_side import WorkerSide
+from loadtest.traffic.ceilings import CeilingError, Ceilings, with_ceilings
 from loadtest.traffic.plan import Plan
 from loadtest.traffic.profile import Profile, ProfileError, load_profile
 from loadtest.traffic.replay import Trace, TraceError
@@ -47,11 +51,18 @@ class MasterSide:
         self._run: MasterRun | None = None
         self._exit_code: int | None = None
         self._finishing = 0  # runs that are being joined or reported
-        self._profile, self._trace = self._read_profile()
+        self._last_standing: Standing | None = None
+        self._profile, self._trace, self._ceilings = self._read_profile()
         self._run_time_s = self._take_over_run_time()
         if environment.web_ui is None:
             # With a web UI the host comes from the form, so this waits for the start.
             self._or_refuse(self._check_targets)
+        else:
+            add_tabs(environment.web_ui, self._standing)
+        parsed = environment.parsed_options
+        self._own_view = bool(parsed.headless and not parsed.print_stats)
+        # Locust's table, every two seconds, would tear the view apart; --print-stats brings it back.
+        parsed.only_summary = parsed.only_summary or self._own_view
         if isinstance(self._runner, MasterRunner):
             be_patient(environment)
             drain_before_quit(self._runner, self._finish)
@@ -72,10 +83,16 @@ class MasterSide:
                 self._runner.server.close(linger=0)
             raise SystemExit(error.exit_code) from None
 
-    def _read_profile(self) -> tuple[Profile, Trace | None]:
-        """Read profile and trace, and keep the user class of the profile's mode."""
+    def _standing(self) -> Standing | None:
+        """How the run stands, or how the last one ended."""
+        if self._run is not None and self._run.standing is not None:
+            self._last_standing = self._run.standing
+        return self._last_standing
+
+    def _read_profile(self) -> tuple[Profile, Trace | None, Ceilings]:
+        """Read profile, trace and ceilings, and keep the user class of the profile's mode."""
         parsed = self._environment.parsed_options
-        profile, trace = self._or_refuse(lambda: _load(parsed))
+        profile, trace, ceilings = self._or_refuse(lambda: _load(parsed))
         load = profile.load
         self._environment.user_classes[:] = [OpenArrivals if load.mode == "open" else ClosedMembers]
         self._environment.stop_timeout = options.stop_timeout_s(parsed, load.drain_s)
@@ -84,7 +101,7 @@ class MasterSide:
             parsed.num_users = load.in_flight_max if load.mode == "open" else load.members
         if parsed.spawn_rate is None:
             parsed.spawn_rate = min(parsed.num_users, SPAWN_RATE_MAX)
-        return profile, trace
+        return profile, trace, ceilings
 
     def _take_over_run_time(self) -> float | None:
         """Headless, --run-time is ours: it is how long arrivals are offered from t0, to the microsecond.
@@ -121,14 +138,19 @@ class MasterSide:
             logger.error("the run did not start: %s", error)
             self._exit_code = getattr(error, "exit_code", preflight.EXIT_NOT_RUN)
             self._end_load()
+        except Exception:
+            # Locust would log it and let its users run on without a plan.
+            logger.exception("the run did not start")
+            self._exit_code = preflight.EXIT_NOT_RUN
+            self._end_load()
 
     def _read_profile_of_the_form(self) -> None:
-        profile, trace = _load(self._environment.parsed_options)
+        profile, trace, ceilings = _load(self._environment.parsed_options)
         if profile.load.mode != self._profile.load.mode:
             # Locust has dealt out its user classes already.
             text = f"{profile.source} is {profile.load.mode}: start again with --profile {profile.name}"
             raise preflight.SetupError(text, preflight.EXIT_USAGE)
-        self._profile, self._trace = profile, trace
+        self._profile, self._trace, self._ceilings = profile, trace, ceilings
 
     def _end_load(self) -> None:
         """Stop (web UI) or quit (headless), from a greenlet of its own: callers may be part of what is ended."""
@@ -159,9 +181,11 @@ class MasterSide:
             users=self._runner.target_user_count,
             trace_file=parsed.trace or None,
             trace_speed=parsed.speed,
+            ceilings=self._ceilings,
         )
         stripes = {client: stripe for stripe, client in enumerate(clients)}
-        self._run = MasterRun(plan, profile, targets, settings, stripes)
+        view = view_for(logging.getLogger("loadtest"), wanted=self._own_view and not parsed.no_screen)
+        self._run = MasterRun(plan, profile, targets, settings, stripes, view=view, end_load=self._end_load)
         logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, profile.name, plan.seed, len(clients))
         port = self._run.collector.port
         if self._worker is not None:
@@ -297,11 +321,12 @@ class MasterSide:
             self._environment.process_exit_code = self._exit_code
 
 
-def _load(parsed: Any) -> tuple[Profile, Trace | None]:
-    """The profile and trace of the command line; SetupError with the reader's own lines."""
+def _load(parsed: Any) -> tuple[Profile, Trace | None, Ceilings]:
+    """The profile, trace and ceilings of the command line; SetupError with the reader's own lines."""
     try:
         profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
         trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed) if parsed.trace else None
-    except (ProfileError, TraceError) as error:
+        ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
+    except (ProfileError, TraceError, CeilingError) as error:
         raise preflight.SetupError(str(error), preflight.EXIT_USAGE) from None
-    return profile, trace
+    return profile, trace, ceilings

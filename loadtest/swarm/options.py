@@ -43,6 +43,16 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="refuse profiles with more new conversations per second than this",
         include_in_web_ui=False,
     )
+    add(
+        "--ceiling",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="stop the run when it has used up so much, in place of the profile's [ceilings]: requests, "
+        "requests_per_s, tokens, cost (with a price_...), time_s, error_share; may be repeated",
+        include_in_web_ui=False,
+    )
+    add("--no-screen", action="store_true", help="plain lines instead of the live screen", include_in_web_ui=False)
     add("--save-text", action="store_true", help="keep what every answer said, in texts/ of the run folder")
     add("--no-observe", action="store_true", help="do not watch nodes and tasks while the run goes on")
     add("--no-report", action="store_true", help="leave join and report for later (`loadtest join`, `loadtest report`)")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from loadtest.quantiles import LogHistogram
-from loadtest.records import NOT_SENT, Outcome, RequestRecord
+from loadtest.records import NOT_SENT, Outcome, RequestRecord, cancelled_by_member
 
 METRICS = ("ttft", "tpot", "itl", "e2e", "send_lag", "first_content_bound")
 
@@ -94,6 +94,11 @@ class Tally:
         if record.itl_keys:
             cell["itl"].values.merge(record.itl_keys, record.itl_counts)
         good = record.outcome == Outcome.OK
+        broken_off = cancelled_by_member(record.outcome, record.error_kind)
+        if broken_off:
+            if record.stream:
+                self._broken_off(record, cell["ttft"])
+            return
         if not good:
             cell["e2e"].censored += 1
         elif record.done_ns is not None and record.sent_ns is not None:
@@ -111,6 +116,13 @@ class Tally:
         per_token_ns = tpot_ns(record)
         if per_token_ns is not None:
             cell["tpot"].values.add(per_token_ns)
+
+    def _broken_off(self, record: RequestRecord, ttft: Distribution) -> None:
+        """What was seen before the member broke off counts; who saw nothing waited in vain."""
+        if record.first_content_ns is not None and record.sent_ns is not None:
+            ttft.values.add(record.first_content_ns - record.sent_ns)
+        elif record.error_kind == "after_s":
+            ttft.censored += 1
 
     def delta(self) -> dict[str, Any]:
         """What came since the last call, as plain data for a message; its number is one more than the last one's."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from gevent import sleep
 from locust import User, constant, task
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
+
+REST_S = 1.0
 
 
 class _Person(User):  # type: ignore[misc]  # locust is Any to mypy
@@ -26,7 +29,12 @@ class _Person(User):  # type: ignore[misc]  # locust is Any to mypy
 
     @task  # type: ignore[untyped-decorator]
     def serve(self) -> None:
-        self.environment.loadtest_worker.run.driver.serve(self)
+        run = self.environment.loadtest_worker.run
+        if run is None:
+            self.waiting()
+            sleep(REST_S)  # the plan was refused: until the master has ended the load
+            return
+        run.driver.serve(self)
 
 
 class OpenArrivals(_Person):

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadtest.records import Target
+from loadtest.traffic.ceilings import Ceilings, read_ceilings
 from loadtest.traffic.personas import TOKENS_MAX, Persona, check_targets, read_persona
 from loadtest.traffic.reading import Mistakes, Table
 
@@ -85,6 +86,7 @@ class Profile:
     writing: Writing
     slos: tuple[Slo, ...]
     observe: ObserveRules
+    ceilings: Ceilings
 
     def with_changes(self, **load_fields: float | str | None) -> Profile:
         """The profile with other values in its [load] section, for command line flags; None leaves a field as it is.
@@ -141,13 +143,14 @@ def parse_profile(text: str, source: str) -> Profile:
         check_targets(table, persona, targets)
     slos = tuple(_read_slo(table) for table in top.tables("slo", required=False))
     observe = _read_observe(top.table("observe"))
+    ceilings = read_ceilings(top.table("ceilings"))
     top.close()
     for section, names in (("persona", [p.name for p in personas]), ("target", [t.name for t in targets])):
         for twin in sorted({name for name in names if name and names.count(name) > 1}):
             mistakes.add(f"[[{section}]] name", f"{twin} is there twice, give each its own name")
     if mistakes.lines:
         raise ProfileError("\n".join(mistakes.lines))
-    return Profile(Path(source).stem, text, source, load, personas, targets, writing, slos, observe)
+    return Profile(Path(source).stem, text, source, load, personas, targets, writing, slos, observe, ceilings)
 
 
 def profile_hash(profile: Profile) -> str:

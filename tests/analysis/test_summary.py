@@ -11,6 +11,7 @@ import pytest
 from loadtest.analysis.join import join_run
 from loadtest.analysis.summary import summarise
 from loadtest.records import Outcome, RequestRecord
+from loadtest.report import wording
 from loadtest.runfolder import RunFolderError, read_manifest
 
 from .run_factory import (
@@ -150,6 +151,15 @@ def test_everything_failed(tmp_path: Path) -> None:
     assert e2e["p50"] is None and e2e["p99_text"] == "> 120 s" and e2e["censored"] == 300
     assert found["result"]["verdict"] == "fail"
     assert found["distributions"]["e2e_ms_service"] == []
+
+
+def test_a_run_that_a_ceiling_stopped_has_failed(tmp_path: Path) -> None:
+    stop = {"rule": "cost", "figure": 5.1, "limit": 5.0, "text": "cost 5.1, the ceiling is 5"}
+    slos = [{"metric": "ok_share", "limit": 0.5, "kind": "min"}]
+    assert summary_of(write_run(tmp_path / "a", healthy(400), slos=slos))["result"]["verdict"] == "pass"
+    found = summary_of(write_run(tmp_path / "b", healthy(400), slos=slos, stopped_by=stop))
+    assert found["result"]["verdict"] == "fail"
+    assert wording.result_sentence(found) == "Stopped by a ceiling: cost 5.1, the ceiling is 5. 1 of 1 limit met."
 
 
 def test_closed_mode_says_so_and_plans_no_rate(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""A run in full swing, for tests of what people look at."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from msgspec.structs import replace
+
+from loadtest.swarm.reports import Totals
+from loadtest.swarm.standing import Latency, Node, Row, Standing
+from loadtest.swarm.tally import METRICS
+
+
+def made_totals(**changes: Any) -> Totals:
+    totals = Totals(
+        arrivals=900,
+        planned_turns=1300,
+        started_turns=1000,
+        outcomes={"ok": 940, "truncated": 20, "dropped": 5},
+        waiting=30,
+        answering=10,
+        oldest_s=14.2,
+        rows_spooled=965,
+        rows_sent=960,
+        rows_acknowledged=950,
+        prompt_tokens=60_000,
+        output_tokens=40_000,
+    )
+    return replace(totals, **changes)
+
+
+def latencies(p50: float, p99: float = math.inf) -> dict[str, Latency]:
+    quantiles: dict[str, float | None] = {"p50": p50, "p95": 2 * p50, "p99": p99}
+    return {metric: Latency(n=960, quantiles=quantiles) for metric in METRICS}
+
+
+def made_report(worker: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "worker": worker,
+        "host": "box",
+        "pid": 17,
+        "final": False,
+        "ledger": {"planned_turns": 650, "started_turns": 500, "in_flight": 20, "outcomes": {"ok": 480}},
+        "rows_spooled": 480,
+        "rows_acknowledged": 470,
+        "cpu_share_max": 0.3,
+        "loop_overshoot_ms_p99": 1.25,
+        "clock_bound_ns": 400_000,
+        **changes,
+    }
+
+
+def made_standing(**changes: Any) -> Standing:
+    standing = Standing(
+        run="r-1",
+        state="measuring",
+        elapsed_s=62.0,
+        planned_s=600.0,
+        totals=made_totals(),
+        offered_per_s=20.25,
+        completed_per_s=19.5,
+        rows=[
+            Row(target="all", phase="measure", latencies=latencies(84.2)),
+            Row(target="chat", phase="measure", latencies=latencies(91.0, 1234.5)),
+            Row(target="whole", phase="measure", latencies=latencies(55.0, 99.0)),
+        ],
+        stored=900,
+        received=955,
+        workers_expected=3,
+        workers_lost=[1],
+        workers=[made_report(0), made_report(1), made_report(2, cpu_share_max=0.8)],
+        cpu_share_max=0.8,
+        loop_overshoot_ms_p99=1.25,
+        clock_bound_ms_max=0.4,
+        reasons=[],
+        nodes=[Node(node="0xabc", precommit_rate=0.71, commit_rate=None, age_s=3.2)],
+        nodes_known=24,
+    )
+    return replace(standing, **changes)
