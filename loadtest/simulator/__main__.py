@@ -12,11 +12,16 @@ import socket
 import sys
 from pathlib import Path
 
+import msgspec
+
 from loadtest.clock import mono_ns, wall_ns
 from loadtest.records import TruthRecord
 from loadtest.runfolder import write_text
+from loadtest.simulator.contest import play_contest
+from loadtest.simulator.faults import FaultError, Faults
 from loadtest.simulator.network import Network
 from loadtest.simulator.pace import FineSelector, Pace
+from loadtest.simulator.scenario import Scenario, ScenarioError, load_scenario, read_faults, scenario_names
 from loadtest.simulator.server import Shell
 from loadtest.simulator.stamped import StampedListener
 from loadtest.simulator.truth import TruthError, TruthLog, check_path
@@ -31,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="loadtest simulate",
         description="Run a simulated router and its network of nodes on this machine, for trying out and for tests. "
         "It answers the router's API (/api/v1/...), OpenAI's (/v1/...) and the stats backend (/leaderboard, ...), "
-        "all on one port. Sessions are 11 (one node per task), 12 (two) and 21 (three). Stop it with Ctrl-C.",
+        "all on one port. Sessions of the default scenario are 11 (one node per task), 12 (two) and 21 (three). "
+        "Stop it with Ctrl-C.",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
@@ -44,14 +50,32 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=1, help="same seed, same nodes and decisions (default: %(default)s)"
     )
     parser.add_argument(
-        "--nodes", type=_nodes, default=24, help="how many nodes work in the network (default: %(default)s)"
+        "--scenario",
+        default="small",
+        metavar="NAME_OR_FILE",
+        help=f"which network: {', '.join(scenario_names())}, or a .toml file (default: %(default)s)",
+    )
+    parser.add_argument("--nodes", type=_nodes, help="how many nodes work in the network (default: the scenario's)")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[=RATE[@TARGET]]",
+        help="switch a fault on, as often as wanted; the README has the table",
+    )
+    parser.add_argument(
+        "--contest",
+        type=_days,
+        metavar="DAYS",
+        help="play so many days without HTTP, as fast as this machine can, print the scores of the nodes and end",
     )
     parser.add_argument(
         "--speed",
         type=_speed,
         default=1.0,
         help="how fast nodes answer: at 1 first tokens take about 50 to 400 ms and the next ones 5 to 30 ms each, "
-        "with a long tail; 2 is twice as fast (default: %(default)s)",
+        "with a long tail; 2 is twice as fast, and so are pings, oracles and all other clocks of the network "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--truth",
@@ -84,6 +108,13 @@ def _nodes(text: str) -> int:
     return value
 
 
+def _days(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 366:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 366, got {text}")
+    return value
+
+
 def _speed(text: str) -> float:
     value = float(text)
     if not 0.01 <= value <= 1000:
@@ -91,7 +122,9 @@ def _speed(text: str) -> float:
     return value
 
 
-async def simulate(arguments: argparse.Namespace, key: str | None, listening: StampedListener) -> int:
+async def simulate(
+    arguments: argparse.Namespace, key: str | None, listening: StampedListener, scenario: Scenario, faults: Faults
+) -> int:
     """Serve on `listening` until SIGTERM or SIGINT; returns the exit code."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -99,7 +132,7 @@ async def simulate(arguments: argparse.Namespace, key: str | None, listening: St
         loop.add_signal_handler(number, stop.set)
     truth = None if arguments.truth is None else await TruthLog.start(arguments.truth)
     try:
-        network = Network(arguments.seed, arguments.nodes, wall_ns(), arguments.speed)
+        network = Network(scenario, arguments.seed, wall_ns(), arguments.speed, faults)
         record = _forget if truth is None else truth.add
         pace = Pace()
         shell = Shell(network, pace, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
@@ -149,6 +182,16 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Exit codes: 0 stopped by a signal with everything written, 1 could not run, 2 wrong usage."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
+    try:
+        scenario = load_scenario(arguments.scenario)
+        if arguments.nodes is not None:
+            scenario = msgspec.structs.replace(scenario, nodes=arguments.nodes)
+        faults = read_faults(scenario, arguments.fault, arguments.seed)
+    except (ScenarioError, FaultError) as error:
+        parser.error(str(error))
+    if arguments.contest is not None:
+        print(play_contest(scenario, arguments.seed, arguments.contest, faults).table())
+        return 0
     key = None
     if arguments.api_key_env is not None:
         key = os.environ.get(arguments.api_key_env)
@@ -163,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
             socket.create_server((arguments.host, arguments.port), family=family, backlog=BACKLOG) as listening,
             asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(FineSelector())) as runner,
         ):
-            return runner.run(simulate(arguments, key, StampedListener(listening)))
+            return runner.run(simulate(arguments, key, StampedListener(listening), scenario, faults))
     except OSError as error:
         where = f"{arguments.host}:{arguments.port}"
         print(f"loadtest simulate: {where}: {error.strerror or error}; give another --port or --host", file=sys.stderr)

@@ -11,6 +11,7 @@ from loadtest.records import TruthRecord
 from loadtest.simulator.answers import Stream, Whole
 from loadtest.simulator.control import pieces_of
 from loadtest.simulator.formats import (
+    TIMEOUT_S_DEFAULT,
     ChatAnswer,
     ChatBody,
     CompletionBody,
@@ -21,7 +22,7 @@ from loadtest.simulator.formats import (
     estimate_tokens,
     invalid_body,
 )
-from loadtest.simulator.network import Network, Submitted
+from loadtest.simulator.network import Network, Refusal, Submitted
 from loadtest.simulator.pace import Pace
 from loadtest.simulator.sessions import Session
 from loadtest.simulator.tasks import SECOND_NS
@@ -68,13 +69,19 @@ class Desk:
         session = self._network.sessions.get(str(session_id))
         if session is None:
             return self._refuse(request, "cortensor", 404, no_session(str(session_id)), body.client_reference)
-        submitted = self._network.submit(
-            request.received_ns + self._wall_offset_ns,
-            session.session_id,
-            prompt_tokens=estimate_tokens(len(body.prompt)),
-            tokens_max=body.max_tokens,
-            precommit_timeout_s=body.precommit_timeout,
-        )
+        try:
+            submitted = self._network.submit(
+                request.received_ns + self._wall_offset_ns,
+                session.session_id,
+                prompt_tokens=estimate_tokens(len(body.prompt)),
+                tokens_max=body.max_tokens,
+                precommit_timeout_s=body.precommit_timeout,
+                stream=body.stream,
+            )
+        except Refusal as refusal:
+            return self._refuse(
+                request, "cortensor", refusal.status, error_body(str(refusal), refusal.code), body.client_reference
+            )
         task = submitted.task
         answer = RouterAnswer(
             completion_id("cmpl", session.session_id, task.task_id),
@@ -83,7 +90,7 @@ class Desk:
             task.finish_reason,
         )
         truth = self._truth(request, "cortensor", submitted, body.client_reference)
-        usage = Usage(estimate_tokens(len(body.prompt)), task.tokens)
+        usage = Usage(estimate_tokens(len(body.prompt)), task.tokens_told)
         if body.stream:
             pieces = self._pieces(submitted)
             Stream(
@@ -112,20 +119,26 @@ class Desk:
             refusal = error_body(message, "model_not_found")
             return self._refuse(request, "openai-chat", 404, refusal, body.client_reference)
         prompt_tokens = estimate_tokens(body.text_length())
-        submitted = self._network.submit(
-            request.received_ns + self._wall_offset_ns,
-            session.session_id,
-            prompt_tokens=prompt_tokens,
-            tokens_max=body.tokens_max(),
-        )
+        try:
+            submitted = self._network.submit(
+                request.received_ns + self._wall_offset_ns,
+                session.session_id,
+                prompt_tokens=prompt_tokens,
+                tokens_max=body.tokens_max(),
+                stream=body.stream,
+            )
+        except Refusal as refusal:
+            return self._refuse(
+                request, "openai-chat", refusal.status, error_body(str(refusal), refusal.code), body.client_reference
+            )
         task = submitted.task
         answer = ChatAnswer(
             completion_id("chatcmpl", session.session_id, task.task_id),
             task.created_ns // SECOND_NS,
-            session.model,
+            task.model,
             task.finish_reason,
         )
-        usage = Usage(prompt_tokens, task.tokens)
+        usage = Usage(prompt_tokens, task.tokens_told)
         truth = self._truth(request, "openai-chat", submitted, body.client_reference)
         if body.stream:
             told = usage if body.stream_options is not None and body.stream_options.include_usage else None
@@ -137,12 +150,14 @@ class Desk:
                 answer.frames(told),
                 pieces,
                 submitted.offsets_ns,
-                None,
+                TIMEOUT_S_DEFAULT,
                 self._record,
             )
         else:
             whole = answer.whole(self._pieces(submitted), usage)
-            Whole(self._pace, request.connection, truth, whole, submitted.offsets_ns[-1], None, self._record)
+            Whole(
+                self._pace, request.connection, truth, whole, submitted.offsets_ns[-1], TIMEOUT_S_DEFAULT, self._record
+            )
 
     def _refuse(
         self, request: Request, route: str, status: int, refusal: bytes, client_reference: str | None = None
@@ -169,13 +184,14 @@ class Desk:
         return min(able, key=lambda s: s.tasks_started, default=None)
 
     def _pieces(self, submitted: Submitted) -> tuple[str, ...]:
-        assert submitted.task.returned is not None
-        return pieces_of(self._network, submitted.task, submitted.task.returned)
+        """The pieces that will come; after the last of them there may be a wait for one that does not."""
+        returned = submitted.task.returned
+        pieces = ("",) if returned is None else pieces_of(self._network, submitted.task, returned)
+        return pieces[: len(submitted.offsets_ns)]
 
     def _truth(self, request: Request, route: str, submitted: Submitted, client_reference: str) -> TruthRecord:
         """The truth known at acceptance; the answer adds its instants."""
         task = submitted.task
-        assert task.returned is not None
         return TruthRecord(
             client_reference=client_reference or _request_id(request),
             route=route,
@@ -184,8 +200,10 @@ class Desk:
             received_ns=request.received_ns,
             tokens=task.tokens,
             assigned=tuple(work.node.key for work in task.works),
-            returned_node=task.returned.node.key,
+            returned_node=None if task.returned is None else task.returned.node.key,
             chosen_because=task.chosen_because,
+            charge=submitted.charge,
+            faults=task.faults,
         )
 
 

@@ -11,7 +11,12 @@ import math
 from dataclasses import dataclass
 from random import Random
 
+from loadtest.simulator.scenario import node_id
+
 MODELS = ("llama3.1-8b-q4", "qwen2.5-7b-q4", "gemma-3-12b-q4")
+STAKE_COR = 4_000  # of Phase #4; some hold more
+# Where nodes are: name, there and back in ms, share. No census is published.
+REGIONS = (("eu", 15.0, 0.4), ("us-east", 35.0, 0.25), ("us-west", 60.0, 0.15), ("asia", 110.0, 0.2))
 FLAKY_SHARE = 0.15  # nodes that lose work whatever their hardware: stale pools, lost transactions
 NODES_PER_OPERATOR = 2.5
 
@@ -50,6 +55,9 @@ class Node:
     decode_ns: int  # per output token
     slots: int
     reliability: float
+    region: str
+    distance_ns: int  # between the router and the node, there and back
+    stake: int  # whole COR
 
 
 def draw_address(rng: Random) -> str:
@@ -57,9 +65,10 @@ def draw_address(rng: Random) -> str:
     return "0x" + "".join(rng.choice("0123456789abcdefABCDEF") for _ in range(40))
 
 
-def draw_nodes(seed: int, count: int) -> tuple[Node, ...]:
+def draw_nodes(seed: int, count: int, flaky_share: float = FLAKY_SHARE) -> tuple[Node, ...]:
     """`count` nodes. Classes are dealt by quota, so that a small network also has slow and fast nodes."""
     rng = Random(f"{seed}/nodes")
+    places = Random(f"{seed}/regions")
     classes = _deal_classes(rng, count)
     operators = [f"operator-{i + 1:02d}" for i in range(max(1, round(count / NODES_PER_OPERATOR)))]
     models = MODELS[: min(len(MODELS), count)]
@@ -69,13 +78,15 @@ def draw_nodes(seed: int, count: int) -> tuple[Node, ...]:
         machine = rng.lognormvariate(0.0, hardware.sigma)  # one factor for both speeds: a slow machine is slow
         prefill_s = machine * rng.lognormvariate(0.0, 0.15) / hardware.prefill_tokens_per_s
         lost = (1.0 - hardware.reliability) * rng.lognormvariate(0.0, 0.5)
-        if rng.random() < FLAKY_SHARE:
-            lost += rng.uniform(0.1, 0.3)
+        flaky, lost_more = rng.random(), rng.uniform(0.1, 0.3)
+        if flaky < flaky_share:
+            lost += lost_more
+        region, distance_ms, _ = places.choices(REGIONS, [share for _, _, share in REGIONS])[0]
         nodes.append(
             Node(
                 address=address,
                 key=address.lower(),
-                node_id=f"node-{i + 1:03d}",
+                node_id=node_id(i),
                 operator=rng.choice(operators),
                 model=models[i % len(models)],
                 hardware=hardware.name,
@@ -83,6 +94,9 @@ def draw_nodes(seed: int, count: int) -> tuple[Node, ...]:
                 decode_ns=round(hardware.decode_ms * machine * 1e6),
                 slots=hardware.slots,
                 reliability=1.0 - min(lost, 0.6),
+                region=region,
+                distance_ns=round(distance_ms * places.lognormvariate(0.0, 0.2) * 1e6),
+                stake=STAKE_COR + (places.randrange(1, 20) * 500 if places.random() < 0.2 else 0),
             )
         )
     return tuple(nodes)

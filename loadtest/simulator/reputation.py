@@ -7,9 +7,12 @@ NodeStats is the snapshot behind `/leaderboard` (network tasks only). Reputation
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
+
+from loadtest.simulator.scenario import LevelRule
 
 WINDOW_MAX = 1000  # the contract keeps ring buffers; their length is not published, this one is ours
 
@@ -69,8 +72,14 @@ class Stage:
         self.entered = Window()
         self.succeeded = Window()
 
-    def shape(self) -> dict[str, list[int]]:
-        return {"all_timestamps": self.entered.values, "success_timestamps": self.succeeded.values}
+    def shape(self, until_s: int | None = None, shift_s: int = 0) -> dict[str, list[int]]:
+        """The lists as the backend tells them. `until_s` leaves out younger entries, `shift_s` is a clock's error."""
+        entered, succeeded = self.entered.values, self.succeeded.values
+        if until_s is not None or shift_s:
+            last_s = until_s if until_s is not None else 1 << 62
+            entered = [second + shift_s for second in entered if second <= last_s]
+            succeeded = [second + shift_s for second in succeeded if second <= last_s]
+        return {"all_timestamps": entered, "success_timestamps": succeeded}
 
 
 class Reputation:
@@ -82,6 +91,31 @@ class Reputation:
         self.precommit = Stage()
         self.commit = Stage()
 
-    def shape(self) -> dict[str, Any]:
+    def shape(self, until_s: int | None = None, shift_s: int = 0) -> dict[str, Any]:
         """The body of `/reputation/{addr}` and `/session-reputation/{addr}`."""
-        return {"precommit": self.precommit.shape(), "commit": self.commit.shape()}
+        return {"precommit": self.precommit.shape(until_s, shift_s), "commit": self.commit.shape(until_s, shift_s)}
+
+
+class Level:
+    """A node's level: up after enough successes in a row at a good rate, down when the recent rate is bad."""
+
+    __slots__ = ("_recent", "_rule", "consecutive", "value")
+
+    def __init__(self, rule: LevelRule) -> None:
+        self._rule = rule
+        self._recent: deque[bool] = deque(maxlen=rule.window)
+        self.consecutive = 0
+        self.value = 0
+
+    def add(self, success: bool) -> None:
+        """One network task more. A change of level starts the count of successes again."""
+        rule = self._rule
+        self._recent.append(success)
+        self.consecutive = self.consecutive + 1 if success else 0
+        rate = sum(self._recent) / len(self._recent)
+        if self.consecutive >= rule.consecutive and rate >= rule.success_rate and self.value < rule.top:
+            self.value += 1
+            self.consecutive = 0
+        elif not success and len(self._recent) == rule.window and rate < rule.fall_rate and self.value:
+            self.value -= 1
+            self._recent.clear()

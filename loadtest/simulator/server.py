@@ -117,7 +117,7 @@ class Shell:
         session = self.network.sessions.get(parameters[0])
         if session is None:
             return request.connection.send(404, no_session(parameters[0]))
-        self._reply(request, control.session(session))
+        self._reply(request, control.session(self.network, session))
 
     def tasks(self, request: Request, parameters: Parameters) -> None:
         session = self.network.sessions.get(parameters[0])
@@ -145,7 +145,7 @@ class Shell:
     # Stats backend.
 
     def leaderboard(self, request: Request, parameters: Parameters) -> None:
-        self._reply_cached(request, "leaderboard", lambda: list(self.network.stats.values()))
+        self._reply_cached(request, "leaderboard", lambda: control.leaderboard(self.network))
 
     def leaderboard_by_address(self, request: Request, parameters: Parameters) -> None:
         self._reply_cached(request, "by-address", lambda: control.leaderboard_by_address(self.network))
@@ -161,10 +161,10 @@ class Shell:
 
     def _reputation(self, request: Request, address: str, series: dict[str, Any]) -> None:
         self.tick()
-        reputation = series.get(address.lower())
-        if reputation is None:
+        shape = control.reputation(self.network, address, series)
+        if shape is None:
             return request.connection.send(404, error_body(f"no node {address}", "node_not_found"))
-        self._reply(request, reputation.shape())
+        self._reply(request, shape)
 
     # Replies.
 

@@ -1,7 +1,8 @@
 """Sessions and the node pool: who may serve whom, and for how long.
 
 An ephemeral node is *pooled*; a session takes it out (*reserved*) and releases it after so many tasks or seconds;
-a released node must pass a cognitive check again (*checking*) before it is pooled again.
+a released node must pass a cognitive check again (*checking*) before the oracle's tick pools it again. A node that
+has not pinged for too long is *offline*.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from enum import StrEnum
 from random import Random
 
 from loadtest.simulator.nodes import Node, draw_address
+from loadtest.simulator.scenario import SessionRule
 from loadtest.simulator.tasks import SECOND_NS, Task
 
-RESERVE_S = 300  # of the documented session example
-RESERVE_TASKS = 60  # the example says 5; at the rates of a load test that would empty the pool in seconds
 TASKS_KEPT = 8000  # per session, newest; a look-up of an older one is a 404
 IN_FLIGHT_SLOTS = 2  # a node with more than twice its slots in work gets no further task while others have room
 
@@ -26,6 +26,7 @@ class Place(StrEnum):
     POOLED = "pooled"
     RESERVED = "reserved"
     CHECKING = "checking"
+    OFFLINE = "offline"
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Session:
     session_id: str
     owner: str
     model: str
+    rule: SessionRule
     redundancy: int
     reserve_max: int
     created_ns: int
@@ -42,40 +44,40 @@ class Session:
     drawn_ns: int = 0
     tasks_since_drawn: int = 0
     draws: int = 0
-    tasks_started: int = 0
+    tasks_started: int = 0  # task ids given; duplicates included
+    submitted: int = 0
     reserved: list[Node] = field(default_factory=list)
     tasks: dict[int, Task] = field(default_factory=dict)
 
-    def needs_draw(self, now_ns: int) -> bool:
-        due = now_ns - self.drawn_ns >= RESERVE_S * SECOND_NS or self.tasks_since_drawn >= RESERVE_TASKS
-        return due or not self.reserved
+    def needs_draw(self, now_ns: int, speed: float) -> bool:
+        due = now_ns - self.drawn_ns >= self.rule.reserve_s / speed * SECOND_NS
+        return due or self.tasks_since_drawn >= self.rule.reserve_tasks or len(self.reserved) < self.redundancy
 
     def keep(self, task: Task) -> None:
-        """Store a new task and forget the oldest one beyond TASKS_KEPT, unless it is still open."""
+        """Store a new task and forget the oldest beyond TASKS_KEPT."""
         self.tasks[task.task_id] = task
         if len(self.tasks) > TASKS_KEPT:
-            oldest = next(iter(self.tasks))
-            if self.tasks[oldest].finished_ns is not None:
-                del self.tasks[oldest]
+            del self.tasks[next(iter(self.tasks))]
 
 
-SESSIONS: tuple[tuple[str, int], ...] = (("11", 1), ("12", 2), ("21", 3))  # id, redundancy
-
-
-def make_sessions(seed: int, nodes: Sequence[Node], created_ns: int) -> dict[str, Session]:
+def make_sessions(
+    seed: int, rules: Sequence[SessionRule], nodes: Sequence[Node], created_ns: int
+) -> dict[str, Session]:
     """The sessions of the network, one model each as far as there are nodes for it."""
     rng = Random(f"{seed}/sessions")
     models = sorted({node.model for node in nodes})
     sessions = {}
-    for i, (session_id, redundancy) in enumerate(SESSIONS):
+    for i, rule in enumerate(rules):
         model = models[i % len(models)]
         able = sum(node.model == model for node in nodes)
-        sessions[session_id] = Session(
-            session_id=session_id,
+        wanted = rule.max_nodes or max(rule.redundancy, able // 2)
+        sessions[rule.id] = Session(
+            session_id=rule.id,
             owner=draw_address(rng),
             model=model,
-            redundancy=min(redundancy, able),
-            reserve_max=min(able, max(redundancy, able // 2)),
+            rule=rule,
+            redundancy=min(rule.redundancy, able),
+            reserve_max=min(able, wanted),
             created_ns=created_ns,
             updated_ns=created_ns,
         )
@@ -87,14 +89,3 @@ def draw_reserve(rng: Random, session: Session, pooled: Sequence[Node]) -> list[
     drawn = rng.sample(pooled, min(len(pooled), session.reserve_max))
     short = session.reserve_max - len(drawn)
     return drawn + rng.sample(session.reserved, min(short, len(session.reserved)))
-
-
-def choose_nodes(rng: Random, session: Session, in_flight: dict[str, int]) -> list[Node]:
-    """The nodes of one task: shuffled among the reserved ones that have room.
-
-    Under overload a task gets fewer nodes than its redundancy rather than one more on a node that is full: else a
-    slow node's queue grows without bound. Only when no reserved node has room are all of them eligible again.
-    """
-    free = [node for node in session.reserved if in_flight[node.key] < IN_FLIGHT_SLOTS * node.slots]
-    eligible = free or session.reserved
-    return rng.sample(eligible, min(session.redundancy, len(eligible)))

@@ -7,6 +7,7 @@ Instants are Unix nanoseconds on the machine's clock.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -16,6 +17,7 @@ from random import Random
 from loadtest.simulator.nodes import Node
 
 SECOND_NS = 1_000_000_000
+NEVER_NS = 1 << 62  # an instant that does not come
 NETWORK_PACE = 4  # simulated nodes are so much faster than the documented ones; documented deadlines shrink likewise
 PRECOMMIT_TIMEOUT_S = 90.0  # what clients of a real router send
 TRANSACTION_S = 3.0  # median until a chain transaction confirms, with a tail; tools give up after 30 to 45 s
@@ -50,6 +52,8 @@ class Work:
     acked_ns: int
     precommit_ns: int | None = None
     commit_ns: int | None = None
+    leaves_ns: int = NEVER_NS  # when the node goes away: what is not done by then is lost
+    claims: bool = False  # a fault: what it misses is recorded as done
     precommit_entry_s: int = 0  # what the timestamp lists say of it
     commit_entry_s: int = 0
     precommitted: bool = False
@@ -66,8 +70,15 @@ class Task:
     works: list[Work]
     tokens: int
     finish_reason: str = "stop"
-    returned: Work | None = None  # whose text the client gets
-    chosen_because: str = ""
+    serial: int = 0  # counts what clients submitted to the session; equals `task_id` unless tasks were duplicated
+    returned: Work | None = None  # whose text the client gets; None: nobody's
+    chosen_because: str = ""  # why these nodes, and why this one's text
+    model: str = ""
+    tokens_told: int = 0  # what usage and charge count
+    charge: int = 0  # all that this task costs its session
+    faults: tuple[str, ...] = ()  # that struck it
+    is_lost: bool = False
+    is_stuck: bool = False
     status: Status = Status.QUEUED
     finished_ns: int | None = None
     precommit_end_ns: int = 0
@@ -80,6 +91,11 @@ class Task:
     @property
     def is_network(self) -> bool:
         return not self.session
+
+    @property
+    def key(self) -> str:
+        """What a fault's decision about this task is keyed by."""
+        return f"{self.session}/{self.serial}"
 
 
 def draw_tokens(rng: Random, tokens_max: int) -> tuple[int, str]:
@@ -97,7 +113,7 @@ def draw_work(
     overhead_ns = 35e6 * rng.lognormvariate(0.0, 0.5)  # router, queue and WebSocket, without a published figure
     prefill_ns = prompt_tokens * node.prefill_ns * slowdown * rng.lognormvariate(0.0, 0.15)
     decode_ns = (tokens - 1) * node.decode_ns * slowdown * rng.lognormvariate(0.0, 0.1)
-    first_ns = now_ns + round((overhead_ns + prefill_ns) / speed)
+    first_ns = now_ns + round((overhead_ns + node.distance_ns + prefill_ns) / speed)
     return Work(
         node=node,
         first_ns=first_ns,
@@ -107,13 +123,17 @@ def draw_work(
 
 
 def draw_offsets(rng: Random, work: Work, created_ns: int, tokens: int) -> list[int]:
-    """When each token of the returned text is there, in ns after creation; the last one exactly at `ready_ns`."""
+    """When each token of the returned text is there, in ns after creation; the last one exactly at `ready_ns`.
+
+    What a node that goes away has not said by then never comes: the list ends with NEVER_NS.
+    """
     first = work.first_ns - created_ns
-    if tokens == 1:
-        return [first]
     ends = list(accumulate(rng.choices(_GAPS, k=tokens - 1)))
-    scale = (work.ready_ns - work.first_ns) / ends[-1]
-    return [first, *(first + round(end * scale) for end in ends)]
+    scale = (work.ready_ns - work.first_ns) / ends[-1] if ends else 0.0
+    offsets = [first, *(first + round(end * scale) for end in ends)]
+    if work.leaves_ns < work.ready_ns:
+        offsets = [*offsets[: bisect_left(offsets, work.leaves_ns - created_ns)], NEVER_NS]
+    return offsets
 
 
 def plan_stages(
@@ -123,7 +143,8 @@ def plan_stages(
 
     A precommit is missed when the node loses the task (its reliability) or when text and chain transaction
     together come after the deadline. The phase ends when all have precommitted, or an oracle tick after the last
-    node could have. Commits start then; nodes that missed the precommit have no part in them.
+    node could have. Commits start then; nodes that missed the precommit have no part in them. A node that goes away
+    misses what comes after.
     """
     pace = NETWORK_PACE * speed
     tick_ns = round(ORACLE_TICK_S / pace * SECOND_NS)
@@ -131,12 +152,13 @@ def plan_stages(
     for work in works:
         at_ns = max(work.ready_ns, work.acked_ns) + _transaction_ns(rng, pace)
         kept = rng.random() < 1.0 - 0.7 * (1.0 - work.node.reliability)
-        work.precommit_ns = at_ns if kept and at_ns <= deadline_ns else None
+        work.precommit_ns = at_ns if kept and at_ns <= min(deadline_ns, work.leaves_ns) else None
     precommit_end = _phase_end([w.precommit_ns for w in works], max(w.ready_ns for w in works) + tick_ns, deadline_ns)
     precommit_end = max(precommit_end, max(w.acked_ns for w in works))
     for work in works:
         at_ns = precommit_end + _transaction_ns(rng, pace)
         kept = rng.random() < 1.0 - 0.3 * (1.0 - work.node.reliability)
+        kept = kept and at_ns <= work.leaves_ns
         work.commit_ns = at_ns if kept and work.precommit_ns is not None else None
     expected = [w.commit_ns for w in works if w.precommit_ns is not None]
     return precommit_end, _phase_end(expected, precommit_end + tick_ns, deadline_ns + precommit_end - created_ns)

@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from loadtest.simulator.control import text_of
 from loadtest.simulator.network import Network, Submitted
-from loadtest.simulator.sessions import RESERVE_S, RESERVE_TASKS, Place, choose_nodes
+from loadtest.simulator.scenario import Scenario
+from loadtest.simulator.selection import Selection
+from loadtest.simulator.sessions import Place
 from loadtest.simulator.tasks import SECOND_NS, Status
 
 START = 1_750_000_000 * SECOND_NS
 LONG_S = 120  # every task is over by then
+SMALL = Scenario()
+
+
+def make_network(seed: int, nodes: int, start: int = START, history_s: float = SMALL.history_s) -> Network:
+    return Network(msgspec.structs.replace(SMALL, nodes=nodes, history_s=history_s), seed, start)
 
 
 def load(network: Network, seed: int, tasks: int, gap_ms: int = 200) -> list[Submitted]:
@@ -44,7 +51,7 @@ steps = st.lists(
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1_000), st.integers(1, 12), steps)
 def test_tasks_are_conserved(seed: int, nodes: int, submitted: list[tuple[int, str, int, int]]) -> None:
-    network = Network(seed, nodes, START, history_s=60)
+    network = make_network(seed, nodes, history_s=60)
     tasks = []
     now_ns = START
     for gap_ms, session, prompt_tokens, tokens_max in submitted:
@@ -69,14 +76,14 @@ def test_tasks_are_conserved(seed: int, nodes: int, submitted: list[tuple[int, s
 
 
 def test_user_tasks_number_from_one_and_all_are_kept() -> None:
-    network = Network(1, 6, START, history_s=0)
+    network = make_network(1, 6, history_s=0)
     load(network, 1, 90)
     for session in network.sessions.values():
         assert list(session.tasks) == list(range(1, session.tasks_started + 1))
 
 
 def test_session_reputation_is_the_history_of_user_tasks() -> None:
-    network = Network(3, 24, START)
+    network = make_network(3, 24)
     load(network, 1, 200)
     network.advance(network.now_ns + LONG_S * SECOND_NS)
     entered: dict[str, list[int]] = {node.key: [] for node in network.nodes}
@@ -96,7 +103,7 @@ def test_session_reputation_is_the_history_of_user_tasks() -> None:
 
 
 def test_network_reputation_agrees_with_the_counters() -> None:
-    network = Network(3, 24, START, history_s=3_600)
+    network = make_network(3, 24, history_s=3_600)
     for key, stats in network.stats.items():
         reputation = network.reputation[key]
         assert len(reputation.precommit.entered.values) == stats.precommit_counter > 0
@@ -123,7 +130,7 @@ def decisions(network: Network, submitted: list[Submitted]) -> bytes:
 def test_same_seed_same_decisions_at_any_date() -> None:
     outcomes = []
     for seed, start in ((5, START), (5, START + 86_400 * SECOND_NS), (6, START)):
-        network = Network(seed, 12, start, history_s=1_800)
+        network = make_network(seed, 12, start, history_s=1_800)
         submitted = load(network, 1, 80)
         network.advance(network.now_ns + LONG_S * SECOND_NS)
         outcomes.append(decisions(network, submitted))
@@ -131,7 +138,7 @@ def test_same_seed_same_decisions_at_any_date() -> None:
 
 
 def test_time_may_come_in_any_portions() -> None:
-    whole, portions = (Network(5, 12, START, history_s=600) for _ in range(2))
+    whole, portions = (make_network(5, 12, history_s=600) for _ in range(2))
     whole.advance(START + 900 * SECOND_NS)
     for step in range(1, 9_001):
         portions.advance(START + step * SECOND_NS // 10)
@@ -142,7 +149,7 @@ def test_time_may_come_in_any_portions() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_better_nodes_end_with_better_reputation(seed: int) -> None:
-    network = Network(seed, 48, START)
+    network = make_network(seed, 48)
     rate = {node.key: precommit_rate(network, node.key) for node in network.nodes}
     steady = [node for node in network.nodes if node.reliability > 0.9]
     flaky = [node for node in network.nodes if node.reliability <= 0.9]
@@ -156,18 +163,18 @@ def test_better_nodes_end_with_better_reputation(seed: int) -> None:
 
 
 def test_the_text_comes_from_the_node_that_speaks_first() -> None:
-    network = Network(2, 24, START, history_s=600)
+    network = make_network(2, 24, history_s=600)
     submitted = load(network, 4, 60)
     for one in submitted:
         first = min(one.task.works, key=lambda work: work.first_ns)
         assert one.task.returned is first
         assert one.offsets_ns[0] == first.first_ns - one.task.created_ns
-        assert one.task.chosen_because == ("first_token" if len(one.task.works) > 1 else "only_node")
-    assert {one.task.chosen_because for one in submitted} == {"first_token", "only_node"}
+        assert one.task.chosen_because.endswith(", first_token" if len(one.task.works) > 1 else ", only_node")
+    assert {one.task.chosen_because for one in submitted} == {"shuffle, first_token", "shuffle, only_node"}
 
 
 def test_results_arrive_after_the_answer_and_one_by_one() -> None:
-    network = Network(2, 24, START, history_s=600)
+    network = make_network(2, 24, history_s=600)
     one = network.submit(START, "21", prompt_tokens=50, tokens_max=30).task
     assert one.returned is not None
     seen = []
@@ -183,25 +190,25 @@ def test_results_arrive_after_the_answer_and_one_by_one() -> None:
 
 
 def test_a_session_draws_again_after_its_tasks_and_after_its_time() -> None:
-    network = Network(4, 24, START, history_s=600)
+    network = make_network(4, 24, history_s=600)
     session = network.sessions["11"]
     network.submit(START, "11", prompt_tokens=10, tokens_max=10)
-    left = RESERVE_TASKS - session.tasks_since_drawn
+    left = session.rule.reserve_tasks - session.tasks_since_drawn
     draws = session.draws
     for _ in range(left):
         network.submit(START, "11", prompt_tokens=10, tokens_max=10)
     assert session.draws == draws
     network.submit(START, "11", prompt_tokens=10, tokens_max=10)
     assert (session.draws, session.tasks_since_drawn) == (draws + 1, 1)
-    network.submit(START + (RESERVE_S + 1) * SECOND_NS, "11", prompt_tokens=10, tokens_max=10)
+    network.submit(START + round(session.rule.reserve_s + 1) * SECOND_NS, "11", prompt_tokens=10, tokens_max=10)
     assert session.draws == draws + 2
 
 
 def test_released_nodes_must_pass_a_check_before_they_are_pooled() -> None:
-    network = Network(4, 24, START, history_s=600)
+    network = make_network(4, 24, history_s=600)
     session = network.sessions["11"]
     before = list(session.reserved)
-    network.submit(START + 2 * RESERVE_S * SECOND_NS, "11", prompt_tokens=10, tokens_max=10)
+    network.submit(START + round(2 * session.rule.reserve_s) * SECOND_NS, "11", prompt_tokens=10, tokens_max=10)
     released = [node.key for node in before if node not in session.reserved]
     assert released
     assert {network.places[key] for key in released} == {Place.CHECKING}
@@ -210,34 +217,50 @@ def test_released_nodes_must_pass_a_check_before_they_are_pooled() -> None:
     pooled = [key for key in released if network.places[key] is Place.POOLED]
     assert pooled
     assert all(network.stats[key].commit_point > commits[key] for key in pooled)
-    reserved = [node.key for one in network.sessions.values() for node in one.reserved]
+    reserved = {node.key for one in network.sessions.values() for node in one.reserved}
     assert sorted(reserved) == sorted(key for key, place in network.places.items() if place is Place.RESERVED)
 
 
 def test_selection_is_even_among_nodes_with_room_and_avoids_full_ones() -> None:
-    network = Network(4, 24, START, history_s=600)
+    network = make_network(4, 24, history_s=600)
     session = network.sessions["12"]
     full, *free = session.reserved
     in_flight = {node.key: 0 for node in network.nodes} | {full.key: 2 * full.slots}
     rng = Random(1)
-    drawn = Counter(node.key for _ in range(3_000) for node in choose_nodes(rng, session, in_flight))
+    selection = Selection(network.nodes, in_flight, network.faults, 0)
+    choices = [selection.choose(rng, session, "", START) for _ in range(3_000)]
+    drawn = Counter(node.key for chosen, _, _ in choices for node in chosen)
     assert full.key not in drawn
+    assert {reason for _, reason, _ in choices} == {"shuffle"}
     expected = 3_000 * 2 / len(free)
     for node in free:
         assert abs(drawn[node.key] - expected) < 5 * (3_000 * 2 / 9) ** 0.5
-    everybody = {node.key: 2 * node.slots for node in network.nodes}
-    assert len(choose_nodes(rng, session, everybody)) == 2
+    in_flight |= {node.key: 2 * node.slots for node in network.nodes}
+    chosen, reason, _ = selection.choose(rng, session, "", START)
+    assert (len(chosen), reason) == (2, "all_full")
+
+
+def test_a_node_that_served_rests_while_others_have_room() -> None:
+    network = make_network(4, 24, history_s=600)
+    session = network.sessions["11"]
+    selection = Selection(network.nodes, network.in_flight, network.faults, 10 * SECOND_NS)
+    count = len(session.reserved)
+    rng = Random(1)
+    served = [selection.choose(rng, session, "", START)[0][0].key for _ in range(count)]
+    assert len(set(served)) == count > 2
+    assert selection.choose(rng, session, "", START + SECOND_NS)[1] == "all_full"
+    assert selection.choose(rng, session, "", START + 10 * SECOND_NS)[1] == "shuffle"
 
 
 def test_one_node_can_carry_all_sessions() -> None:
-    network = Network(9, 1, START, history_s=300)
+    network = make_network(9, 1, history_s=300)
     for session in ("11", "12", "21"):
         one = network.submit(START, session, prompt_tokens=10, tokens_max=10)
         assert [work.node for work in one.task.works] == list(network.nodes)
 
 
 def test_an_unknown_session_is_a_key_error_and_starts_nothing() -> None:
-    network = Network(9, 3, START, history_s=0)
+    network = make_network(9, 3, history_s=0)
     with pytest.raises(KeyError):
         network.submit(START, "99", prompt_tokens=10, tokens_max=10)
     assert network.tasks_started == 0

@@ -83,7 +83,17 @@ def test_miners(http: httpx.Client) -> None:
         assert is_lower_address(key)
         assert node["address"] == key
         assert node["pool"] in ("pooled", "reserved", "checking")
-        assert set(node) == {"address", "node_id", "operator", "model", "hardware", "pool"}
+        assert kinds(node) == {
+            "address": "str",
+            "node_id": "str",
+            "operator": "str",
+            "model": "str",
+            "hardware": "str",
+            "region": "str",
+            "stake": "int",
+            "level": "int",
+            "pool": "str",
+        }
 
 
 def test_sessions_and_one_session(http: httpx.Client) -> None:
@@ -101,6 +111,7 @@ def test_sessions_and_one_session(http: httpx.Client) -> None:
             "model_identifier": "str",
             "redundant": "int",
             "miners": "list",
+            "balance": "str",
         }
         assert one["miners_count"] == len(one["miners"]) >= one["redundant"] == redundancy
         assert all(is_lower_address(miner) for miner in one["miners"])
