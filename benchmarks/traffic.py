@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from loadtest.clock import cpu_ns
+from loadtest.traffic.arrivals import BLOCK, due_blocks
 from loadtest.traffic.profile import load_profile
 from loadtest.traffic.schedule import Schedule
 from loadtest.traffic.tokens import count_tokens, load_encoding
@@ -52,6 +53,10 @@ def main() -> None:
     ]
     if profile.load.mode == "open":
         arrivals = 200_000
+        blocks = arrivals // BLOCK
+        rows.append(
+            ("due instant", best_us(lambda: sum(map(len, islice(due_blocks(profile.load, 1), blocks))), arrivals))
+        )
         rows.append(("arrival", best_us(lambda: list(islice(schedule.arrivals(1 << 62), arrivals)), arrivals)))
         horizon_us = int(profile.load.duration_s * 1e6)
         planned = sum(1 for _ in schedule.arrivals(horizon_us))

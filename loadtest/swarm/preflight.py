@@ -82,9 +82,10 @@ def check_permission(
                 f"{profile.source}: a closed profile has no rate that --rate-ceiling could bound; use an open one",
                 EXIT_USAGE,
             )
-        if profile.load.rate_per_s > rate_ceiling:
+        if profile.load.peak_per_s > rate_ceiling:
             raise SetupError(
-                f"{profile.source}: rate_per_s {profile.load.rate_per_s:g} is above --rate-ceiling {rate_ceiling:g}",
+                f"{profile.source}: its rate reaches {profile.load.peak_per_s:g} conversations/s, "
+                f"above --rate-ceiling {rate_ceiling:g}",
                 EXIT_USAGE,
             )
 

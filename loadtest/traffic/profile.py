@@ -13,34 +13,17 @@ from urllib.parse import urlsplit
 
 from loadtest.records import Target
 from loadtest.traffic.ceilings import Ceilings, read_ceilings
+from loadtest.traffic.load import Load, read_load
 from loadtest.traffic.personas import TOKENS_MAX, Persona, check_targets, read_persona
 from loadtest.traffic.reading import Mistakes, Table
 
 KEY_ENV = "LOADTEST_API_KEY"
-DURATION_S_MAX = 90 * 86_400.0
 _CHANGES = "\n# Changed from outside the file, for instance by a command line:\n[changes.load]\n"
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parents[2] / "profiles")  # wheel, repository
 
 
 class ProfileError(ValueError):
     """What is wrong with a profile: one line per mistake, 'file: [section] field: what is wrong, what to do'."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How much, and for how long. Fields that the mode does not have are 0 (or "" for `arrivals`)."""
-
-    mode: str  # "open" (conversations arrive at a rate) or "closed" (members start the next when one has ended)
-    arrivals: str  # open: "constant", "poisson", "gamma" or "trace"
-    rate_per_s: float  # open: conversations per second over the whole swarm
-    cv: float  # gamma: coefficient of variation of the gaps; 1 is Poisson
-    duration_s: float  # arrivals are due in [0, duration_s); the warm-up is inside
-    warmup_s: float  # turns scheduled before this instant are the warm-up
-    drain_s: float  # how long conversations may still run after duration_s
-    time_scale: float  # multiplies every think time
-    late_max_s: float  # an arrival overdue by more is dropped, not sent in a burst
-    in_flight_max: int  # open: conversations at once over the whole swarm
-    members: int  # closed: community members
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +117,7 @@ def parse_profile(text: str, source: str) -> Profile:
         raise ProfileError(f"{source}: not valid TOML, correct it: {error}") from None
     mistakes = Mistakes(source)
     top = Table(fields, "", mistakes)
-    load = _read_load(top, _changes(top))
+    load = read_load(top.table("load"), _changes(top))
     writing = _read_writing(top.table("writing"))
     members = top.tables("persona", required=True)
     personas = tuple(read_persona(table, writing.system_prompt_tokens) for table in members)
@@ -167,38 +150,6 @@ def _changes(top: Table) -> dict[str, Any]:
         changes.wrong("load", "must be a section, write [changes.load]")
         return {}
     return load or {}
-
-
-def _read_load(top: Table, changes: dict[str, Any]) -> Load:
-    table = top.table("load")
-    table.fields = {**table.fields, **changes}
-    mode = table.choice("mode", ("open", "closed"))
-    arrivals, rate_per_s, cv, in_flight_max, members = "", 0.0, 0.0, 0, 0
-    if mode == "open":
-        arrivals = table.choice("arrivals", ("constant", "poisson", "gamma", "trace"), "poisson")
-        if arrivals != "trace":
-            rate_per_s = table.number("rate_per_s", 0, 100_000, above=True)
-        if arrivals == "gamma":
-            cv = table.number("cv", 0, 20, above=True)
-        in_flight_max = table.whole("in_flight_max", 1, 1_000_000)
-    else:
-        members = table.whole("members", 1, 1_000_000)
-    kind = f'arrivals = "{arrivals}"' if arrivals else 'mode = "closed"'
-    for name in ("arrivals", "rate_per_s", "cv", "in_flight_max", "members"):
-        if name in table.fields and name not in table.asked:
-            table.raw(name)
-            table.wrong(name, f"has no meaning with {kind}, remove it")
-    duration_s = table.number("duration_s", 0, DURATION_S_MAX, above=True)
-    warmup_s = table.number("warmup_s", 0, DURATION_S_MAX)
-    if warmup_s >= duration_s > 0:
-        table.wrong("warmup_s", f"must be < duration_s ({duration_s:g}), got {warmup_s:g}: nothing would be measured")
-    drain_s = table.number("drain_s", 0, 3_600, 30.0)
-    time_scale = table.number("time_scale", 0, 100, 1.0)
-    late_max_s = table.number("late_max_s", 0, 60, 1.0, above=True)
-    table.close()
-    return Load(
-        mode, arrivals, rate_per_s, cv, duration_s, warmup_s, drain_s, time_scale, late_max_s, in_flight_max, members
-    )
 
 
 def _read_target(table: Table) -> Target:

@@ -55,7 +55,7 @@ def test_a_profile_is_read_as_written_and_defaults_are_the_stated_ones() -> None
     assert (profile.name, profile.source, profile.text) == ("x", "folder/x.toml", GOOD)
     load = profile.load
     assert (load.mode, load.arrivals, load.rate_per_s, load.duration_s, load.warmup_s) == ("open", "poisson", 2, 60, 10)
-    assert (load.time_scale, load.late_max_s, load.in_flight_max, load.members, load.cv) == (1, 1, 50, 0, 0)
+    assert (load.time_scale, load.late_max_s, load.in_flight_max, load.members) == (1, 1, 50, 0)
     assert profile.targets == (
         Target(name="a", route="cortensor", key_env="LOADTEST_API_KEY", sessions=("11", "x-12")),
     )
