@@ -17,6 +17,7 @@ import msgspec
 from loadtest.clock import mono_ns, wall_ns
 from loadtest.records import TruthRecord
 from loadtest.runfolder import write_text
+from loadtest.simulator.answers import PROXY_TIMEOUT_S
 from loadtest.simulator.contest import play_contest
 from loadtest.simulator.faults import FaultError, Faults
 from loadtest.simulator.network import Network
@@ -25,6 +26,7 @@ from loadtest.simulator.scenario import Scenario, ScenarioError, load_scenario, 
 from loadtest.simulator.server import Shell
 from loadtest.simulator.stamped import StampedListener
 from loadtest.simulator.truth import TruthError, TruthLog, check_path
+from loadtest.simulator.variants import VARIANTS
 from loadtest.simulator.wire import Connections
 
 BACKLOG = 1024
@@ -89,7 +91,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="ask clients for the key in environment variable NAME (default: no key is asked for)",
     )
     parser.add_argument(
-        "--no-task-id", action="store_true", help="behave like an older router, whose answers do not tell the task id"
+        "--variant",
+        action="append",
+        default=[],
+        choices=VARIANTS,
+        metavar="NAME",
+        help="where sources conflict, as often as wanted: " + "; ".join(f"{k}: {v}" for k, v in VARIANTS.items()),
+    )
+    parser.add_argument("--no-task-id", action="store_true", help="the same as --variant no-task-id")
+    parser.add_argument(
+        "--proxy-timeout",
+        type=float,
+        default=PROXY_TIMEOUT_S,
+        metavar="SECONDS",
+        help="an answer in one piece that takes longer is the proxy's page with status 504 (default: %(default)g)",
     )
     return parser
 
@@ -135,8 +150,18 @@ async def simulate(
         network = Network(scenario, arguments.seed, wall_ns(), arguments.speed, faults)
         record = _forget if truth is None else truth.add
         pace = Pace()
-        shell = Shell(network, pace, record, host=arguments.host, key=key, tell_task_id=not arguments.no_task_id)
-        connections = Connections(listening, shell.serve, pace)
+        variants = frozenset([*arguments.variant, *(["no-task-id"] if arguments.no_task_id else [])])
+        shell = Shell(
+            network,
+            pace,
+            record,
+            host=arguments.host,
+            key=key,
+            variants=variants,
+            faults=faults,
+            proxy_timeout_s=arguments.proxy_timeout,
+        )
+        connections = Connections(listening, shell.serve, pace, faults)
         _settle_garbage()
         _announce(arguments, listening)
         pace.at(mono_ns(), shell)

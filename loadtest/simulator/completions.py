@@ -1,46 +1,57 @@
-"""From a completion request to an answer under way: reads the body, submits the task, starts the truth of it."""
+"""From a completion request to an answer under way: submits the task, starts the truth of it, applies the faults."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from loadtest.clock import mono_ns
 from loadtest.records import TruthRecord
-from loadtest.simulator.answers import Stream, Whole
+from loadtest.simulator.answers import Scripted, Stream, Whole
 from loadtest.simulator.control import pieces_of
-from loadtest.simulator.formats import (
-    TIMEOUT_S_DEFAULT,
-    ChatAnswer,
-    ChatBody,
-    CompletionBody,
-    RouterAnswer,
-    Usage,
-    completion_id,
-    error_body,
-    estimate_tokens,
-    invalid_body,
-)
+from loadtest.simulator.faults import FAULTS, Faults
+from loadtest.simulator.formats import TIMEOUT_S_DEFAULT, Answer, Usage, envelope, envelope_error, error_body
 from loadtest.simulator.network import Network, Refusal, Submitted
 from loadtest.simulator.pace import Pace
+from loadtest.simulator.script import HTML_200, altered_text, lay_out
 from loadtest.simulator.sessions import Session
-from loadtest.simulator.tasks import SECOND_NS
-from loadtest.simulator.wire import Request
+from loadtest.simulator.statuses import nginx_page
+from loadtest.simulator.tasks import PRECOMMIT_TIMEOUT_S, Task
+from loadtest.simulator.wire import HTML, JSON, Request
+from loadtest.simulator.words import answer_pieces
 
-Parameters = list[str]  # of a path, in order
+RETRY_AFTER_S = 2
+_NAMES = tuple(FAULTS)
+# Faults of an answer's way from the router to the client; all others are the network's (`Network.submit`).
+WIRE_FAULTS = tuple(
+    name
+    for name in _NAMES[_NAMES.index("buffering-proxy") :]
+    if FAULTS[name].kind == "task" and name not in ("429-storm", "bad-gateway")
+)
+WHOLE_FAULTS = frozenset(  # those that an answer in one piece can show
+    {"connection-reset", "reset-before-headers", "only-eos", "unfinished-think", "gzip", "html-200"}
+)
 
-_COMPLETION = msgspec.json.Decoder(CompletionBody)
-_CHAT = msgspec.json.Decoder(ChatBody)
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A completion request of any route, understood."""
 
-def no_session(session_id: str) -> bytes:
-    """The body of a 404. What a real router answers to an unknown session is not documented."""
-    return error_body(f"session {session_id} not found", "session_not_found")
+    request: Request
+    route: str
+    session: Session
+    reference: str
+    prompt_tokens: int
+    tokens_max: int
+    stream: bool
+    timeout_s: float = TIMEOUT_S_DEFAULT  # of the body
+    precommit_timeout_s: float = PRECOMMIT_TIMEOUT_S
+    tell_usage: bool = False  # in a stream
+    usage_in_last: bool = False  # rather than in a chunk of its own
 
 
 class Desk:
-    """Takes completion requests of both routes. `wall_offset_ns` turns monotonic instants into the machine's."""
+    """Answers what routes have understood. `wall_offset_ns` turns monotonic instants into the machine's."""
 
     def __init__(
         self,
@@ -48,126 +59,111 @@ class Desk:
         pace: Pace,
         wall_offset_ns: int,
         record: Callable[[TruthRecord], None],
-        *,
-        tell_task_id: bool,
+        faults: Faults,
+        proxy_timeout_s: float,
     ) -> None:
         self._network = network
         self._pace = pace
         self._wall_offset_ns = wall_offset_ns
         self._record = record
-        self._tell_task_id = tell_task_id
+        self._faults = faults
+        self._wire_faults = tuple(name for name in WIRE_FAULTS if faults.is_on(name))
+        self._proxy_timeout_s = proxy_timeout_s
+        self._requests = 0
 
-    def router(self, request: Request, parameters: Parameters) -> None:
-        try:
-            body = _COMPLETION.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return self._refuse(request, "cortensor", 422, invalid_body(str(error)))
-        session_id = parameters[0] if parameters else body.session_id
-        if session_id is None:
-            reason = "session_id: required in the body or in the path"
-            return self._refuse(request, "cortensor", 422, invalid_body(reason))
-        session = self._network.sessions.get(str(session_id))
-        if session is None:
-            return self._refuse(request, "cortensor", 404, no_session(str(session_id)), body.client_reference)
+    def turned_away(self, request: Request, route: str, session_id: str | None, reference: str) -> bool:
+        """The refusals that come before a task is made: answered here, if one strikes."""
+        self._requests += 1
+        key = reference or _request_id(request) or str(self._requests)
+        about = (session_id,) if session_id is not None else ()
+        if self._faults.strikes("bad-gateway", key, *about):
+            self.refuse(request, route, 502, nginx_page(502), reference, HTML, struck=("bad-gateway",))
+        elif self._faults.strikes("429-storm", key, *about):
+            body = self.error(request, route, "too many requests", "rate_limit_exceeded")
+            headers = b"retry-after: %d\r\n" % RETRY_AFTER_S
+            self.refuse(request, route, 429, body, reference, headers=headers, struck=("429-storm",))
+        else:
+            return False
+        return True
+
+    def answer(self, asked: Asked, shape: Callable[[Task], Answer], wrap: Callable[[bytes], bytes] = bytes) -> None:
+        """Submit the task and begin its answer. `wrap` is put around a whole answer's JSON."""
         try:
             submitted = self._network.submit(
-                request.received_ns + self._wall_offset_ns,
-                session.session_id,
-                prompt_tokens=estimate_tokens(len(body.prompt)),
-                tokens_max=body.max_tokens,
-                precommit_timeout_s=body.precommit_timeout,
-                stream=body.stream,
+                asked.request.received_ns + self._wall_offset_ns,
+                asked.session.session_id,
+                prompt_tokens=asked.prompt_tokens,
+                tokens_max=asked.tokens_max,
+                precommit_timeout_s=asked.precommit_timeout_s,
+                stream=asked.stream,
             )
         except Refusal as refusal:
-            return self._refuse(
-                request, "cortensor", refusal.status, error_body(str(refusal), refusal.code), body.client_reference
-            )
+            body = self.error(asked.request, asked.route, str(refusal), refusal.code)
+            self.refuse(asked.request, asked.route, refusal.status, body, asked.reference)
+            return
         task = submitted.task
-        answer = RouterAnswer(
-            completion_id("cmpl", session.session_id, task.task_id),
-            task.created_ns // SECOND_NS,
-            task.task_id if self._tell_task_id else None,
-            task.finish_reason,
-        )
-        truth = self._truth(request, "cortensor", submitted, body.client_reference)
-        usage = Usage(estimate_tokens(len(body.prompt)), task.tokens_told)
-        if body.stream:
-            pieces = self._pieces(submitted)
-            Stream(
-                self._pace,
-                request.connection,
-                truth,
-                answer.frames(),
+        struck = self._struck(task, asked.stream)
+        pieces, offsets_ns = self._pieces(submitted), submitted.offsets_ns
+        if struck:
+            pieces, offsets_ns = altered_text(struck, pieces, offsets_ns)
+        truth = self._truth(asked, submitted, struck)
+        usage = Usage(asked.prompt_tokens, task.tokens_told)
+        answer = shape(task)
+        if asked.stream and not {"json-for-stream", "html-200"}.intersection(struck):
+            frames = answer.frames(usage if asked.tell_usage else None, usage_in_last=asked.usage_in_last)
+            connection = asked.request.connection
+            if not struck:
+                Stream(self._pace, connection, truth, frames, pieces, offsets_ns, asked.timeout_s, self._record)
+                return
+            script = lay_out(
+                struck,
+                frames,
                 pieces,
-                submitted.offsets_ns,
-                body.timeout,
-                self._record,
+                offsets_ns,
+                lambda name, count: self._faults.choose(name, task.key, count),
+                second=answer.of_second_node().frames(),
+                second_pieces=answer_pieces(self._network.seed, task.session, str(task.serial), "second", task.tokens),
+                usage_chunk=answer.usage_chunk(usage),
             )
-        else:
-            whole = answer.whole(self._pieces(submitted), usage)
-            Whole(self._pace, request.connection, truth, whole, submitted.offsets_ns[-1], body.timeout, self._record)
-
-    def chat(self, request: Request) -> None:
-        """The gateway in front of routers: it picks a session by model, and has no task id to tell."""
-        try:
-            body = _CHAT.decode(request.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return self._refuse(request, "openai-chat", 422, invalid_body(str(error)))
-        session = self._session_for(body.model)
-        if session is None:
-            message = f"model {body.model!r} does not exist; GET /v1/models lists them"
-            refusal = error_body(message, "model_not_found")
-            return self._refuse(request, "openai-chat", 404, refusal, body.client_reference)
-        prompt_tokens = estimate_tokens(body.text_length())
-        try:
-            submitted = self._network.submit(
-                request.received_ns + self._wall_offset_ns,
-                session.session_id,
-                prompt_tokens=prompt_tokens,
-                tokens_max=body.tokens_max(),
-                stream=body.stream,
-            )
-        except Refusal as refusal:
-            return self._refuse(
-                request, "openai-chat", refusal.status, error_body(str(refusal), refusal.code), body.client_reference
-            )
-        task = submitted.task
-        answer = ChatAnswer(
-            completion_id("chatcmpl", session.session_id, task.task_id),
-            task.created_ns // SECOND_NS,
-            task.model,
-            task.finish_reason,
+            Scripted(self._pace, connection, truth, script, asked.timeout_s, self._record)
+            return
+        page = "html-200" in struck
+        Whole(
+            self._pace,
+            asked.request.connection,
+            truth,
+            HTML_200 if page else wrap(answer.whole(pieces, usage)),
+            offsets_ns[0] if page or "reset-before-headers" in struck else offsets_ns[-1],
+            asked.timeout_s,
+            self._record,
+            content_type=HTML if page else JSON,
+            struck=struck,
+            proxy_timeout_s=self._proxy_timeout_s,
         )
-        usage = Usage(prompt_tokens, task.tokens_told)
-        truth = self._truth(request, "openai-chat", submitted, body.client_reference)
-        if body.stream:
-            told = usage if body.stream_options is not None and body.stream_options.include_usage else None
-            pieces = self._pieces(submitted)
-            Stream(
-                self._pace,
-                request.connection,
-                truth,
-                answer.frames(told),
-                pieces,
-                submitted.offsets_ns,
-                TIMEOUT_S_DEFAULT,
-                self._record,
-            )
-        else:
-            whole = answer.whole(self._pieces(submitted), usage)
-            Whole(
-                self._pace, request.connection, truth, whole, submitted.offsets_ns[-1], TIMEOUT_S_DEFAULT, self._record
-            )
 
-    def _refuse(
-        self, request: Request, route: str, status: int, refusal: bytes, client_reference: str | None = None
+    def error(self, request: Request, route: str, message: str, code: str) -> bytes:
+        """An error object, in the gateway's envelope where that is asked for."""
+        if route != "cortensor-gateway":
+            return error_body(message, code)
+        return envelope(_request_id(request) or "simulated", "", None, envelope_error(message, code))
+
+    def refuse(
+        self,
+        request: Request,
+        route: str,
+        status: int,
+        refusal: bytes,
+        reference: str = "",
+        content_type: bytes = JSON,
+        headers: bytes = b"",
+        struck: tuple[str, ...] = (),
     ) -> None:
         """Answer at once, and leave a row in the truth log: it accounts for every request that had the key."""
         at_ns = mono_ns()
-        request.connection.send(status, refusal)
+        request.connection.send(status, refusal, content_type, headers)
         self._record(
             TruthRecord(
-                client_reference=client_reference or _request_id(request),
+                client_reference=reference or _request_id(request),
                 route=route,
                 session=None,
                 task_id=None,
@@ -175,36 +171,50 @@ class Desk:
                 headers_ns=at_ns,
                 done_ns=mono_ns(),
                 http_status=status,
+                faults=(*_of_connection(request), *struck),
             )
         )
 
-    def _session_for(self, model: str) -> Session | None:
+    def session_for(self, model: str) -> Session | None:
         """The least used session of a model; "" and "default" mean any model."""
         able = [s for s in self._network.sessions.values() if model in ("", "default", s.model)]
         return min(able, key=lambda s: s.tasks_started, default=None)
 
-    def _pieces(self, submitted: Submitted) -> tuple[str, ...]:
+    def _struck(self, task: Task, stream: bool) -> tuple[str, ...]:
+        """The faults that strike the way of this answer to its client."""
+        if not self._wire_faults:
+            return ()
+        able = self._wire_faults if stream else [name for name in self._wire_faults if name in WHOLE_FAULTS]
+        return tuple(name for name in able if self._faults.strikes(name, task.key, task.session))
+
+    def _pieces(self, submitted: Submitted) -> Sequence[str]:
         """The pieces that will come; after the last of them there may be a wait for one that does not."""
         returned = submitted.task.returned
         pieces = ("",) if returned is None else pieces_of(self._network, submitted.task, returned)
         return pieces[: len(submitted.offsets_ns)]
 
-    def _truth(self, request: Request, route: str, submitted: Submitted, client_reference: str) -> TruthRecord:
+    def _truth(self, asked: Asked, submitted: Submitted, struck: tuple[str, ...]) -> TruthRecord:
         """The truth known at acceptance; the answer adds its instants."""
         task = submitted.task
         return TruthRecord(
-            client_reference=client_reference or _request_id(request),
-            route=route,
+            client_reference=asked.reference or _request_id(asked.request),
+            route=asked.route,
             session=task.session,
             task_id=str(task.task_id),
-            received_ns=request.received_ns,
+            received_ns=asked.request.received_ns,
             tokens=task.tokens,
             assigned=tuple(work.node.key for work in task.works),
             returned_node=None if task.returned is None else task.returned.node.key,
             chosen_because=task.chosen_because,
             charge=submitted.charge,
-            faults=task.faults,
+            faults=(*_of_connection(asked.request), *task.faults, *struck),
         )
+
+
+def _of_connection(request: Request) -> tuple[str, ...]:
+    """What struck the connection struck the first request on it."""
+    struck, request.connection.faults = request.connection.faults, ()
+    return struck
 
 
 def _request_id(request: Request) -> str:

@@ -69,6 +69,8 @@ FAULTS: dict[str, Fault] = {
     # Connections and refusals.
     "buffering-proxy": Fault("task", 1.0, "all chunks of a stream are held back and arrive at its end"),
     "connection-reset": Fault("task", 0.02, "the connection is reset (RST) in the middle of the answer"),
+    "reset-before-headers": Fault("task", 0.02, "the connection is reset (RST) when the answer was to begin"),
+    "bad-gateway": Fault("task", 0.05, "the proxy finds no router behind it: its page with status 502"),
     "slow-accept": Fault("connection", 0.05, "a new connection is accepted after two seconds"),
     "429-storm": Fault("task", 0.2, "refused with 429 and Retry-After before it has a task"),
     # Streams: what a client of an SSE endpoint has to survive or to report.

@@ -33,6 +33,23 @@ class CompletionBody(msgspec.Struct):
     client_reference: str = ""
 
 
+class TextBody(msgspec.Struct):
+    """Body of `POST /v1/completions`, of OpenAI's clients and of the hosted gateway's."""
+
+    model: str
+    prompt: str | list[str]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Positive | None = None
+    client_reference: str = ""
+
+    def tokens_max(self) -> int:
+        return self.max_tokens or TOKENS_MAX_DEFAULT
+
+    def text_length(self) -> int:
+        return len(self.prompt) if isinstance(self.prompt, str) else sum(map(len, self.prompt))
+
+
 class Message(msgspec.Struct):
     role: str
     content: str | list[dict[str, Any]] | None = None
@@ -109,16 +126,28 @@ def _split(shape: dict[str, Any]) -> tuple[bytes, bytes]:
     return before, after
 
 
-class RouterAnswer:
-    """The documented legacy text completion. `task_id` None: an older router that does not tell it."""
+class TextAnswer:
+    """The documented legacy text completion, of a router and of OpenAI alike: the text is in `choices[0].text`.
 
-    def __init__(self, completion_id: str, created_s: int, task_id: int | None, finish_reason: str) -> None:
+    `task_id` None: an older router that does not tell it, or a server that has none.
+    """
+
+    def __init__(
+        self,
+        completion_id: str,
+        created_s: int,
+        finish_reason: str,
+        *,
+        model: str = "default",
+        task_id: int | None = None,
+    ) -> None:
         self._finish_reason = finish_reason
+        # On real routers "default" is all that the model's field says.
         self._top: dict[str, Any] = {
             "id": completion_id,
             "object": "text_completion",
             "created": created_s,
-            "model": "default",  # a placeholder on real routers too
+            "model": model,
         }
         if task_id is not None:
             self._top["task_id"] = task_id
@@ -127,13 +156,30 @@ class RouterAnswer:
         choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
         return {**self._top, "choices": [choice]}
 
-    def frames(self) -> Frames:
-        before, after = _split(self._shape(_GAP, None))
-        return Frames(b"", before, after, _event(self._shape("", self._finish_reason)) + DONE)
+    def frames(self, usage: Usage | None = None, *, usage_in_last: bool = False) -> Frames:
+        """With `usage`: in the last chunk, or as OpenAI has it in a chunk of its own and null in those before it."""
+        null = {"usage": None} if usage is not None and not usage_in_last else {}
+        before, after = _split({**self._shape(_GAP, None), **null})
+        last = {**self._shape("", self._finish_reason), **null}
+        if usage is None:
+            tail = _event(last)
+        elif usage_in_last:
+            tail = _event({**last, "usage": usage.shape()})
+        else:
+            tail = _event(last) + b"data: " + self.usage_chunk(usage) + b"\n\n"
+        return Frames(b"", before, after, tail + DONE)
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """A chunk without choices."""
+        return msgspec.json.encode({**self._top, "choices": [], "usage": usage.shape()})
 
     def whole(self, pieces: Sequence[str], usage: Usage) -> bytes:
         shape = self._shape("".join(pieces), self._finish_reason)
         return msgspec.json.encode({**shape, "usage": usage.shape()})
+
+    def of_second_node(self) -> TextAnswer:
+        """The same for another node's stream: under an id of its own. Which keys real routers give it is not known."""
+        return TextAnswer(f"{self._top['id']}-2", self._top["created"], self._finish_reason, model=self._top["model"])
 
 
 class ChatAnswer:
@@ -143,7 +189,7 @@ class ChatAnswer:
         self._finish_reason = finish_reason
         self._top: dict[str, Any] = {"id": completion_id, "created": created_s, "model": model}
 
-    def frames(self, usage: Usage | None) -> Frames:
+    def frames(self, usage: Usage | None = None, *, usage_in_last: bool = False) -> Frames:
         """With `usage`: `stream_options.include_usage`, a chunk without choices before [DONE] and null before it."""
 
         def shape(delta: dict[str, str], finish_reason: str | None) -> dict[str, Any]:
@@ -154,7 +200,7 @@ class ChatAnswer:
         before, after = _split(shape({"content": _GAP}, None))
         tail = _event(shape({}, self._finish_reason))
         if usage is not None:
-            tail += _event({**self._top, "object": "chat.completion.chunk", "choices": [], "usage": usage.shape()})
+            tail += b"data: " + self.usage_chunk(usage) + b"\n\n"
         return Frames(_event(shape({"role": "assistant", "content": ""}, None)), before, after, tail + DONE)
 
     def whole(self, pieces: Sequence[str], usage: Usage) -> bytes:
@@ -163,6 +209,17 @@ class ChatAnswer:
         return msgspec.json.encode(
             {**self._top, "object": "chat.completion", "choices": [choice], "usage": usage.shape()}
         )
+
+    def usage_chunk(self, usage: Usage) -> bytes:
+        """A chunk without choices."""
+        shape = {**self._top, "object": "chat.completion.chunk", "choices": [], "usage": usage.shape()}
+        return msgspec.json.encode(shape)
+
+    def of_second_node(self) -> ChatAnswer:
+        return ChatAnswer(f"{self._top['id']}-2", self._top["created"], self._top["model"], self._finish_reason)
+
+
+Answer = TextAnswer | ChatAnswer
 
 
 def completion_id(prefix: str, session: str, task_id: int) -> str:
@@ -176,12 +233,23 @@ def error_body(message: str, code: str, kind: str = "invalid_request_error") -> 
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
+def envelope(request_id: str, model: str, data: bytes | None, error: bytes | None = None) -> bytes:
+    """The hosted gateway's envelope. Documented are its fields; that `data` is a completion is our guess."""
+    shape = {
+        "request_id": request_id,
+        "status": "ok" if error is None else "failed",
+        "model": model,
+        "router_pool": "simulated",
+        "data": None if data is None else msgspec.Raw(data),
+        "error": None if error is None else msgspec.Raw(error),
+    }
+    return msgspec.json.encode(shape)
+
+
+def envelope_error(message: str, code: str) -> bytes:
+    return msgspec.json.encode({"code": code, "message": message, "details": {}})
+
+
 def invalid_body(reason: str) -> bytes:
     """422 as FastAPI writes it: what a malformed body got on the gateway."""
     return msgspec.json.encode({"detail": [{"type": "value_error", "loc": ["body"], "msg": reason}]})
-
-
-NGINX_404 = (
-    b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>\r\n<center><h1>404 Not Found</h1></center>\r\n"
-    b"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-)

@@ -283,12 +283,14 @@ class Network:
         reserved = draw_reserve(rng, session, pooled)
         if not reserved and self.scenario.share_when_short:
             reserved = rng.sample(able, min(session.reserve_max, len(able)))
-        released = [node for node in session.reserved if node not in reserved]
+        kept = {node.key for node in reserved}
+        released = [node for node in session.reserved if node.key not in kept]
         session.reserved, session.tasks_since_drawn, session.drawn_ns = reserved, 0, self.now_ns
         for node in reserved:
             self.places[node.key] = Place.RESERVED
+        in_use = {node.key for other in self.sessions.values() for node in other.reserved}
         for node in released:
-            if not any(node in other.reserved for other in self.sessions.values()):
+            if node.key not in in_use:
                 self._check(node)
 
     def _check(self, node: Node) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from loadtest.clock import mono_ns
 
 PASS_NS_MAX = 2_000_000  # then sockets are read
-SPACING_NS = 100_000  # passes begin at least this far apart: at full load each one writes several chunks
+SPACING_NS = 300_000  # passes begin at least this far apart: a turn of the loop costs as much as two chunks
 EVENTS_MAX = 16  # sockets read between two passes; reading a request costs some 30 us
 
 

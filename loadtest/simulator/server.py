@@ -13,10 +13,14 @@ import msgspec
 from loadtest.clock import cpu_ns, measure_wall_offset, mono_ns
 from loadtest.records import TruthRecord
 from loadtest.simulator import control
-from loadtest.simulator.completions import Desk, Parameters, no_session
-from loadtest.simulator.formats import NGINX_404, error_body
+from loadtest.simulator.answers import PROXY_TIMEOUT_S
+from loadtest.simulator.completions import Desk
+from loadtest.simulator.faults import Faults
+from loadtest.simulator.formats import envelope, envelope_error, error_body
 from loadtest.simulator.network import Network
 from loadtest.simulator.pace import Pace
+from loadtest.simulator.routes import Completions, Parameters, no_session
+from loadtest.simulator.statuses import nginx_page
 from loadtest.simulator.tasks import SECOND_NS
 from loadtest.simulator.wire import HTML, Request
 
@@ -35,7 +39,9 @@ class Shell:
         *,
         host: str = "127.0.0.1",
         key: str | None = None,
-        tell_task_id: bool = True,
+        variants: frozenset[str] = frozenset(),
+        faults: Faults | None = None,
+        proxy_timeout_s: float = PROXY_TIMEOUT_S,
     ) -> None:
         self.network = network
         self._host = host
@@ -43,7 +49,9 @@ class Shell:
         self._started_ns = mono_ns()
         # Wall time is read once: the machine's time must not jump with the system's clock.
         self._wall_offset_ns = measure_wall_offset().offset_ns
-        self._desk = Desk(network, pace, self._wall_offset_ns, record, tell_task_id=tell_task_id)
+        self._variants = variants
+        desk = Desk(network, pace, self._wall_offset_ns, record, faults or Faults(), proxy_timeout_s)
+        self._completions = Completions(network, desk, variants)
         self._cached: dict[str, tuple[int, bytes]] = {}
         self._cpu_seen = (self._started_ns, cpu_ns())
         self._cpu_percent = 0.0
@@ -52,20 +60,33 @@ class Shell:
 
     def serve(self, request: Request) -> None:
         """Answer one request, now or by leaving a Stream or Whole on its connection."""
-        found = find_route(request.method, request.path)
+        found = find_route(request.method, request.path) if self._is_listed(request.path) else None
         if found is None:
-            if any(find_route(method, request.path) for method in ("GET", "POST")):
+            if self._is_listed(request.path) and any(find_route(method, request.path) for method in ("GET", "POST")):
                 return request.connection.send(405, b'{"detail":"Method Not Allowed"}')
-            return request.connection.send(404, NGINX_404, HTML)
+            return request.connection.send(404, nginx_page(404), HTML)
         route, parameters = found
-        if request.path.startswith(("/api/", "/v1/")) and not self._is_allowed(request):
-            return request.connection.send(401, error_body("missing or wrong API key", "unauthorized"))
+        if request.path.startswith(("/api/", "/v1/")) and (status := self._key_status(request)) != 200:
+            return request.connection.send(status, self._unauthorized(request.path))
         route(self, request, parameters)
 
-    def _is_allowed(self, request: Request) -> bool:
-        if self._key is None:
-            return True
-        return compare_digest(request.header(b"authorization"), b"Bearer " + self._key.encode())
+    def _is_listed(self, path: str) -> bool:
+        """Whether the proxy in front has the path on its list."""
+        if path.startswith("/api/v3/"):
+            return "v3" in self._variants
+        return not path.startswith("/api/v1/x402") or "x402" in self._variants
+
+    def _key_status(self, request: Request) -> int:
+        given = request.header(b"authorization")
+        if self._key is None or compare_digest(given, b"Bearer " + self._key.encode()):
+            return 200
+        return 403 if given and "wrong-key-403" in self._variants else 401
+
+    def _unauthorized(self, path: str) -> bytes:
+        message = "missing or wrong API key"
+        if path == "/v1/completions" and "gateway-envelope" in self._variants:
+            return envelope("simulated", "", None, envelope_error(message, "invalid_api_key"))
+        return error_body(message, "unauthorized")
 
     def now_ns(self) -> int:
         """The machine's time: Unix ns that run with the monotonic clock."""
@@ -81,10 +102,22 @@ class Shell:
         return mono_ns() + TICK_NS
 
     def completions(self, request: Request, parameters: Parameters) -> None:
-        self._desk.router(request, parameters)
+        self._completions.router(request, parameters)
+
+    def completions_v2(self, request: Request, parameters: Parameters) -> None:
+        self._completions.router(request, parameters, "cortensor-v2")
+
+    def completions_v3(self, request: Request, parameters: Parameters) -> None:
+        self._completions.router(request, parameters, "cortensor-v3")
+
+    def paid_completions(self, request: Request, parameters: Parameters) -> None:
+        self._completions.paid(request, parameters)
 
     def chat(self, request: Request, parameters: Parameters) -> None:
-        self._desk.chat(request)
+        self._completions.chat(request)
+
+    def text(self, request: Request, parameters: Parameters) -> None:
+        self._completions.text(request)
 
     # Router control plane.
 
@@ -93,6 +126,11 @@ class Shell:
 
     def info(self, request: Request, parameters: Parameters) -> None:
         self._reply(request, control.info(self.network, self._host))
+
+    def about(self, request: Request, parameters: Parameters) -> None:
+        """Public metadata of later routers. Its fields are not documented: those of /info that tell no address."""
+        shape = control.info(self.network, self._host)
+        self._reply(request, {name: shape[name] for name in ("name", "version", "address")})
 
     def status(self, request: Request, parameters: Parameters) -> None:
         now_ns = mono_ns()
@@ -185,7 +223,16 @@ Route = Callable[[Shell, Request, Parameters], None]
 ROUTES: dict[str, Route] = {
     "POST /api/v1/completions": Shell.completions,
     "POST /api/v1/completions/{}": Shell.completions,
+    "POST /api/v2/completions": Shell.completions_v2,
+    "POST /api/v2/completions/{}": Shell.completions_v2,
+    "POST /api/v3/completions": Shell.completions_v3,
+    "POST /api/v3/completions/{}": Shell.completions_v3,
+    "POST /api/v1/x402/completions": Shell.paid_completions,
+    "POST /api/v1/x402/completions/{}": Shell.paid_completions,
+    "GET /api/v1/x402/ping": Shell.ping,
     "GET /api/v1/ping": Shell.ping,
+    "GET /api/v1/about": Shell.about,
+    "GET /about": Shell.about,
     "GET /api/v1/info": Shell.info,
     "GET /api/v1/status": Shell.status,
     "GET /api/v1/miners": Shell.miners,
@@ -194,6 +241,7 @@ ROUTES: dict[str, Route] = {
     "GET /api/v1/tasks/{}": Shell.tasks,
     "GET /api/v1/tasks/{}/{}": Shell.task,
     "POST /v1/chat/completions": Shell.chat,
+    "POST /v1/completions": Shell.text,
     "GET /v1/models": Shell.models,
     "GET /leaderboard": Shell.leaderboard,
     "GET /leaderboard-by-address": Shell.leaderboard_by_address,

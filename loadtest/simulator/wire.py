@@ -19,34 +19,21 @@ from typing import Any, Protocol
 
 import httptools
 
+from loadtest.clock import mono_ns
+from loadtest.simulator.faults import Faults
 from loadtest.simulator.pace import Pace
 from loadtest.simulator.stamped import StampedListener, StampedSocket
+from loadtest.simulator.statuses import REASONS, nginx_page
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 HEADER_BYTES_MAX = 64 * 1024
 PIPELINE_MAX = 16
 WRITE_BUFFER_BYTES_MAX = 8 * 1024 * 1024  # a client that does not read is cut off here
 READ_BYTES = 256 * 1024
+SLOW_ACCEPT_S = 2.0  # of the fault
 ACCEPTED_MAX = 16  # connections taken in one turn of the loop, so that streams are not kept waiting
 JSON = b"application/json"
 HTML = b"text/html"
-
-REASONS = {
-    200: b"OK",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    413: b"Payload Too Large",
-    422: b"Unprocessable Entity",
-    429: b"Too Many Requests",
-    500: b"Internal Server Error",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-    505: b"HTTP Version Not Supported",
-}
 
 
 @dataclass(slots=True)
@@ -74,10 +61,14 @@ class Answering(Protocol):
 class Connections:
     """Accepts on a listening socket and knows every connection that is open."""
 
-    def __init__(self, listening: StampedListener, serve: Callable[[Request], None], pace: Pace) -> None:
+    def __init__(
+        self, listening: StampedListener, serve: Callable[[Request], None], pace: Pace, faults: Faults
+    ) -> None:
         self._listening = listening
         self._serve = serve
         self._pace = pace
+        self._faults = faults
+        self._count = 0
         self._loop = asyncio.get_running_loop()
         self.open: set[Connection] = set()
         listening.setblocking(False)
@@ -89,7 +80,14 @@ class Connections:
                 accepted = self._listening.take()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            Connection(accepted, self._serve, self._pace, self.open)
+            self._count += 1
+            connection = Connection(accepted, self._serve, self._pace, self.open)
+            if self._faults.strikes("slow-accept", str(self._count)):
+                # The kernel has shaken hands already, as it does for any server whose backlog has room.
+                connection.faults = ("slow-accept",)
+                self._loop.call_later(SLOW_ACCEPT_S, connection.read_on)
+            else:
+                connection.read_on()
 
     def hang_up(self) -> None:
         """Take no more, and cut what is under way, each with its row in the truth log."""
@@ -121,14 +119,21 @@ class Connection:
         self._waiting: deque[Request] = deque()
         self._busy: Request | None = None
         self.answering: Answering | None = None
+        self.faults: tuple[str, ...] = ()  # that struck the connection and not yet a request on it
+        self._begins_ns = 0
         self._begin()
         accepted.setblocking(False)
         # Without it a first chunk waits up to 40 ms for the acknowledgement of the headers.
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connections.add(self)
-        self._loop.add_reader(accepted, self._readable)
 
     # The socket.
+
+    def read_on(self) -> None:
+        """Begin to read. What came before counts as received now."""
+        if self._socket is not None:
+            self._begins_ns = mono_ns() if self.faults else 0
+            self._loop.add_reader(self._socket, self._readable)
 
     def _readable(self) -> None:
         if self._socket is None:
@@ -141,7 +146,7 @@ class Connection:
             return self.abort()
         if not data:
             return self.abort()  # a client that only half closes is gone too, as for most servers
-        self._received_ns = self._socket.received_ns
+        self._received_ns = max(self._socket.received_ns, self._begins_ns)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserCallbackError, httptools.HttpParserUpgrade):
@@ -289,15 +294,22 @@ class Connection:
 
     # Answers.
 
-    def send(self, status: int, body: bytes, content_type: bytes = JSON) -> None:
-        """A whole answer in one write."""
-        head = self._head(status, content_type) + b"content-length: %d\r\n\r\n" % len(body)
+    def send(
+        self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"", *, torn: bool = False
+    ) -> None:
+        """A whole answer in one write. `headers` are further lines; `torn`: a reset comes in the middle of the body."""
+        head = self._head(status, content_type) + headers + b"content-length: %d\r\n\r\n" % len(body)
+        if torn:
+            self.write(head + body[: len(body) // 2])
+            self.answering = None
+            self.reset()
+            return
         self.write(head + body)
         self.finished()
 
-    def send_stream_head(self) -> None:
-        """Status line and headers of an event stream whose body follows in `write_chunk` calls."""
-        head = self._head(200, b"text/event-stream; charset=utf-8")
+    def send_stream_head(self, headers: bytes = b"") -> None:
+        """Status line and headers of an event stream whose body follows in chunks."""
+        head = self._head(200, b"text/event-stream; charset=utf-8") + headers
         self.write(head + b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n")
 
     def finished(self) -> None:
@@ -313,7 +325,8 @@ class Connection:
     def _head(self, status: int, content_type: bytes) -> bytes:
         request = self._busy
         lines = [b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\n" % (status, REASONS[status], content_type)]
-        if request is not None and (request_id := request.header(b"x-request-id")):
+        # The gateway's 422 comes from its framework, before the id is read; we take the router for the same.
+        if request is not None and status != 422 and (request_id := request.header(b"x-request-id")):
             lines.append(b"x-request-id: %s\r\n" % request_id[:200])
         if request is not None and not request.keep_alive:
             lines.append(b"connection: close\r\n")
@@ -325,8 +338,8 @@ class Connection:
             return
         if self._busy is not None:
             return self.abort()
-        body = b'{"error":{"message":"%s","code":"bad_http"}}' % REASONS[status]
-        self.write(self._head(status, JSON) + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        body = nginx_page(status)  # whoever stands in front answers this, and not the router
+        self.write(self._head(status, HTML) + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         self.close()
 
 

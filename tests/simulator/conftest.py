@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def _end(running: Running) -> None:
     running.process.wait(STOP_S)
     if running.process.stdout is not None:
         running.process.stdout.close()
+
+
+@contextmanager
+def launched(folder: Path, *arguments: str) -> Iterator[Running]:
+    """A simulator for as long as a test, or a module's tests, want it."""
+    running = _launch(folder, *arguments)
+    try:
+        yield running
+    finally:
+        _end(running)
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_what_is_not_there_is_a_json_404_with_a_message(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api/v2/completions", "/api/v1/tasks/", "/v1/completions", "/api/v1/tasks/1/2/3"]
+    "path", ["/", "/api/v3/completions", "/api/v1/x402/ping", "/api/v1/tasks/", "/api/v1/tasks/1/2/3"]
 )
 def test_unknown_paths_are_404_of_the_proxy(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
