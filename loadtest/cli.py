@@ -163,6 +163,15 @@ def _add_accuracy(commands: Commands) -> None:
     accuracy.add_argument("--json", action="store_true", help="print the figures as JSON")
     accuracy.set_defaults(command=_accuracy)
 
+    trace = commands.add_parser(
+        "trace",
+        help="print the requests of a run as a trace, to be replayed",
+        description="Print one line of Mooncake's JSON for each request that a run offered, in order of its scheduled "
+        "instant. `--trace RUN` replays a run folder without this.",
+    )
+    trace.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    trace.set_defaults(command=_trace)
+
 
 def _positive(text: str) -> int:
     value = int(text)
@@ -221,4 +230,12 @@ def _accuracy(args: argparse.Namespace) -> int:
 
     figures = accuracy(args.run, args.truth)
     print(json.dumps(figures, indent=1) if args.json else accuracy_text(figures))
+    return 0
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from loadtest.analysis.trace import trace_lines
+
+    for line in trace_lines(args.run):
+        print(line)
     return 0

@@ -296,8 +296,13 @@ class MasterRun:
             "stopped_by": self._stopped_by(),
             "ceilings": {name: value for name, value in dataclasses.asdict(settings.ceilings).items() if value},
             "t0_ns": self._t0_ns,
-            "trace": {"file": settings.trace_file, "rows": len(plan.trace_rows), "speed": settings.trace_speed}
-            if plan.trace_rows is not None
+            "trace": {
+                "file": settings.trace_file,
+                "rows": len(plan.trace),
+                "left_out": plan.trace.left_out,
+                "speed": settings.trace_speed,
+            }
+            if plan.trace is not None
             else None,
             "clock": {
                 "wall_minus_mono_ns": self._wall.offset_ns,

@@ -27,10 +27,11 @@ from loadtest.swarm.standing import Standing
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
 from loadtest.swarm.webui import add_tabs
 from loadtest.swarm.worker_side import WorkerSide
-from loadtest.traffic.ceilings import CeilingError, Ceilings, with_ceilings
+from loadtest.traffic.ceilings import Ceilings, with_ceilings
 from loadtest.traffic.plan import Plan
-from loadtest.traffic.profile import Profile, ProfileError, load_profile
-from loadtest.traffic.replay import Trace, TraceError
+from loadtest.traffic.profile import Profile, load_profile
+from loadtest.traffic.replay import Trace
+from loadtest.traffic.schedule import Schedule
 
 FINISHED_WAIT_S = 3600.0
 LOCAL = "local"
@@ -169,7 +170,7 @@ class MasterSide:
             workers=len(clients),
             warmup_us=0,
             horizon_us=0,
-            trace_rows=tuple(self._trace.rows()) if self._trace is not None else None,
+            trace=self._trace,
             save_text=parsed.save_text,
         )
         settings = Settings(
@@ -226,8 +227,8 @@ class MasterSide:
             # The page's timer started with the run and stops it: plan a little less than it leaves.
             left_us = int(self._environment.parsed_options.run_time * 1e6) - run.start_up_us() - TIMER_EARLY_US
             return max(HORIZON_MIN_US, left_us)
-        if self._trace is not None:
-            return self._trace.rows()[-1][0] + 1
+        if self._trace is not None and self._trace.end_us is not None:
+            return self._trace.end_us
         return int(self._profile.load.duration_s * 1e6)
 
     def _end_of_plan(self, run: MasterRun, end_ns: int) -> None:
@@ -327,6 +328,7 @@ def _load(parsed: Any) -> tuple[Profile, Trace | None, Ceilings]:
         profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
         trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed) if parsed.trace else None
         ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
-    except (ProfileError, TraceError, CeilingError) as error:
+        Schedule(profile, 0, trace)  # says now, and not on a worker, that a profile and a trace do not go together
+    except ValueError as error:
         raise preflight.SetupError(str(error), preflight.EXIT_USAGE) from None
     return profile, trace, ceilings

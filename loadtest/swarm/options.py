@@ -22,8 +22,13 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--seed", type=int, default=1, help="decides every arrival, text and length; another seed, another run")
-    add("--trace", default="", metavar="FILE", help="replay an Azure LLM trace (CSV) instead of the profile's arrivals")
-    add("--limit", type=int, default=0, metavar="N", help="replay only the first N rows of the trace; 0 means all")
+    add(
+        "--trace",
+        default="",
+        metavar="FILE",
+        help="replay a trace (Azure, BurstGPT, Mooncake, ShareGPT) or a run folder",
+    )
+    add("--limit", type=int, default=0, metavar="N", help="replay only the first N rows; 0 means all")
     add("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
     add("--runs-dir", default="runs", metavar="DIR", help="where run folders are made", include_in_web_ui=False)
     add("--run-id", default="", metavar="ID", help="name of the run folder; default: UTC time", include_in_web_ui=False)

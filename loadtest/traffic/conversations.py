@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -24,6 +24,7 @@ from loadtest.traffic.personas import Persona
 from loadtest.traffic.profile import Profile
 from loadtest.traffic.replay import Trace
 from loadtest.traffic.streams import Purpose, stream, stream_key
+from loadtest.traffic.tokens import count_tokens, load_encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,17 @@ class Community:
         }
 
     def shape(self, index: int) -> ConversationShape:
-        """The conversation of one arrival; with a trace, the single turn of its row. O(1), about 25 us."""
+        """The conversation of one arrival; with a trace, the single turn of its row or its recorded turns. O(1), about
+        25 us, and what it takes to count the tokens of recorded texts."""
         rng, persona, target, count = self._opening(index)
         session = target.sessions[int(rng.integers(len(target.sessions)))] if target.sessions else None
         streams = rng.random() < persona.stream_share and target.stream
         locale = persona.locales[int(rng.integers(len(persona.locales)))] if len(persona.locales) > 1 else None
         shares = persona.shared_depth > 0 and rng.random() < persona.shared_share
-        turns = self._turns(rng, persona, count) if self.trace is None else (self._row(self.trace, index),)
+        if self.trace is not None and not self.trace.talks:
+            turns: tuple[TurnShape, ...] = (self._row(self.trace, index),)
+        else:
+            turns = self._turns(rng, persona, self._lengths(rng, persona, index, count))
         return ConversationShape(
             index,
             persona.name,
@@ -93,7 +98,9 @@ class Community:
 
     def turns_planned(self, index: int) -> int:
         """len(shape(index).turns) at less than half the cost."""
-        return 1 if self.trace is not None else self._opening(index)[3]
+        return (
+            self._opening(index)[3] if self.trace is None else len(self.trace.talks[index]) if self.trace.talks else 1
+        )
 
     def _opening(self, index: int) -> tuple[np.random.Generator, Persona, Target, int]:
         rng = stream(self._key, index)
@@ -101,13 +108,23 @@ class Community:
         target = self._targets[persona.name][_pick(self._target_edges[persona.name], rng.random())]
         return rng, persona, target, max(1, math.ceil(persona.turns.draw(rng)))
 
-    def _turns(self, rng: np.random.Generator, persona: Persona, count: int) -> tuple[TurnShape, ...]:
+    def _lengths(self, rng: np.random.Generator, persona: Persona, index: int, count: int) -> Iterator[tuple[int, int]]:
+        """(new message, answer) in tokens of each turn, drawn or recorded."""
+        if self.trace is None:
+            for _ in range(count):
+                yield max(1, round(persona.prompt_tokens.draw(rng))), max(1, round(persona.output_tokens.draw(rng)))
+            return
+        encoding = load_encoding(self.profile.writing.encoding)
+        for said, answered in self.trace.talks[index]:
+            yield count_tokens(encoding, said), count_tokens(encoding, answered)
+
+    def _turns(
+        self, rng: np.random.Generator, persona: Persona, lengths: Iterable[tuple[int, int]]
+    ) -> tuple[TurnShape, ...]:
         load, writing = self.profile.load, self.profile.writing
         costs: list[int] = []
         drawn: list[tuple[int, int, int, int, int]] = []
-        for turn in range(count):
-            user = max(1, round(persona.prompt_tokens.draw(rng)))
-            output = max(1, round(persona.output_tokens.draw(rng)))
+        for turn, (user, output) in enumerate(lengths):
             # A member of a closed load pauses before every conversation too, or single turns would follow at once.
             pauses = turn > 0 or load.mode == "closed"
             think_us = round(persona.think_s.draw(rng) * load.time_scale * 1e6) if pauses else 0

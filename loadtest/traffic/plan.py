@@ -28,15 +28,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     warmup_us: int
     horizon_us: int  # arrivals due before it are planned; offsets from t0
-    trace_rows: tuple[tuple[int, int, int], ...] | None = None
+    trace: Trace | None = None
     save_text: bool = False  # what every answer said is kept, not only what is wrong with it
 
     def profile(self) -> Profile:
         return parse_profile(self.profile_text, self.profile_source)
 
     def schedule(self) -> Schedule:
-        trace = Trace.from_rows(list(self.trace_rows)) if self.trace_rows is not None else None
-        return Schedule(self.profile(), self.seed, trace)
+        return Schedule(self.profile(), self.seed, self.trace)
 
     def row(
         self,

@@ -1,101 +1,156 @@
-"""A recorded trace: when each request came, and how many tokens went in and out.
+"""A recorded trace: when each request came and how many tokens went in and out, or what people said.
 
-The format is that of the Azure LLM inference traces: TIMESTAMP,ContextTokens,GeneratedTokens.
+Read by `Trace.load` from what a file is, not from its name:
+
+    TIMESTAMP,ContextTokens,GeneratedTokens          Azure LLM inference traces (CSV)
+    Timestamp,...,Request tokens,Response tokens,...  BurstGPT (CSV, seconds); rows without tokens failed, left out
+    {"timestamp": ms, "input_length", "output_length", "hash_ids"}   Mooncake (JSON lines); equal ids are equal text
+    [{"conversations": [{"from": "human", "value"}, {"from": "gpt", "value"}]}]   ShareGPT (JSON); no instants
+    a run folder of ours                              each request that was offered, at its scheduled instant
+
+Instants keep the microsecond of the file's own clock, divided by the speed; equal ones are kept in order, earlier ones
+than the row before are refused. Nothing is read beyond the limit of rows, and no line, value or file is held unbounded.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
-ROWS_MAX = 5_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+import msgspec
+
+from loadtest.traffic import traces
+from loadtest.traffic.traces import Row, Talk, TraceError
+
+__all__ = ["BLOCK_TOKENS", "Trace", "TraceError"]
+
+BLOCK_TOKENS = traces.BLOCK_TOKENS
+ROWS_MAX = 500_000  # of a trace without --limit: about 10 MB in the message to each worker
+TALK_CHARACTERS_MAX = 32 << 20
+FOLDER_WAIT_S = 120.0
 
 
-class TraceError(ValueError):
-    """One line: 'file: row N: what is wrong, what to do'. Row 1 is the header."""
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of a trace, in order, column by column; or conversations, which have no instants of their own.
 
+    `due_us` counts from the first row. `blocks` are empty, or each row's ids of 512 tokens of its prompt.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """The rows of a trace, in order; `due_us` counts from the first row, divided by the speed."""
-
-    due_us: tuple[int, ...]
-    prompt_tokens: tuple[int, ...]
-    output_tokens: tuple[int, ...]
+    due_us: list[int] = []
+    prompt_tokens: list[int] = []
+    output_tokens: list[int] = []
+    blocks: list[list[int]] = []
+    talks: list[Talk] = []
+    left_out: int = 0  # rows or conversations that cannot be replayed
 
     @classmethod
     def load(cls, path: str | Path, limit: int | None = None, speed: float = 1.0) -> Trace:
-        """Read the first `limit` rows of a CSV file, played `speed` times as fast. Raises TraceError."""
+        """Read the first `limit` rows of a file, played `speed` times as fast. Raises TraceError, one line."""
         if not 0 < speed < math.inf:
             raise TraceError(f"{path}: speed must be a number > 0, got {speed:g}")
         if limit is not None and limit < 1:
             raise TraceError(f"{path}: limit must be >= 1, got {limit}")
         try:
-            with Path(path).open(newline="", encoding="utf-8-sig") as lines:
-                return cls.from_rows(_read(str(path), csv.reader(lines), min(limit or ROWS_MAX, ROWS_MAX), speed))
+            if Path(path).is_dir():
+                return _collect(str(path), _of_run(str(path)), limit, speed)
+            with Path(path).open(newline="", encoding="utf-8-sig") as file:
+                return _read(str(path), file, limit, speed)
         except OSError as error:
-            raise TraceError(f"{path}: cannot be read ({error.strerror}), name a CSV file") from None
-        except (UnicodeDecodeError, csv.Error):
-            raise TraceError(f"{path}: is not CSV text in UTF-8, name a CSV file") from None
+            raise TraceError(f"{path}: cannot be read ({error.strerror}), name a trace file") from None
+        except UnicodeDecodeError:
+            raise TraceError(f"{path}: is not text in UTF-8, name a trace file") from None
 
     def rows(self) -> list[tuple[int, int, int]]:
-        """(due_us, prompt tokens, output tokens) per row: plain integers, to send to workers."""
+        """(due_us, prompt tokens, output tokens) per row."""
         return list(zip(self.due_us, self.prompt_tokens, self.output_tokens, strict=True))
 
-    @classmethod
-    def from_rows(cls, rows: Iterable[Sequence[int]]) -> Trace:
-        """The trace whose `rows()` these are."""
-        columns = list(zip(*rows, strict=True)) or [(), (), ()]
-        return cls(tuple(columns[0]), tuple(columns[1]), tuple(columns[2]))
+    def __len__(self) -> int:
+        return len(self.talks) or len(self.due_us)
+
+    @property
+    def end_us(self) -> int | None:
+        """The instant before which every row is due; None for conversations, which arrive as the profile says."""
+        return self.due_us[-1] + 1 if self.due_us else None
 
 
-def _read(path: str, reader: Iterable[list[str]], limit: int, speed: float) -> list[tuple[int, int, int]]:
-    numbered = ((number, row) for number, row in enumerate(reader, start=1) if row)
-    _, header = next(numbered, (1, []))
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise TraceError(f"{path}: row 1: no column {', '.join(missing)}; the header must name {','.join(COLUMNS)}")
-    places = [header.index(name) for name in COLUMNS]
-    rows: list[tuple[int, int, int]] = []
-    first = latest = 0
-    for number, row in islice(numbered, limit):
-        if len(row) <= max(places):
-            raise TraceError(f"{path}: row {number}: has {len(row)} fields, the header has {len(header)}")
-        at, prompt, output = (row[place] for place in places)
-        instant = _instant(path, number, at)
-        if not rows:
-            first = latest = instant
-        if instant < latest:
-            raise TraceError(f"{path}: row {number}: TIMESTAMP is earlier than the row before, sort the file by time")
-        latest = instant
-        tokens = _tokens(path, number, COLUMNS[1], prompt), _tokens(path, number, COLUMNS[2], output)
-        rows.append((int((instant - first) / speed), *tokens))
-    if not rows:
-        raise TraceError(f"{path}: row 2: there is no data row, name a trace with at least one")
-    return rows
+def _read(path: str, file: IO[str], limit: int | None, speed: float) -> Trace:
+    start = file.read(1)
+    while start.isspace():
+        start = file.read(1)
+    file.seek(0)
+    if start == "[":
+        return _collect_talks(path, traces.sharegpt(path, file), limit)
+    if start == "{":
+        return _collect(path, traces.mooncake(path, traces.bounded_lines(path, file)), limit, speed)
+    return _collect(path, traces.table(path, traces.bounded_lines(path, file)), limit, speed)
 
 
-def _instant(path: str, number: int, text: str) -> int:
-    """Integer microseconds since 1970; digits beyond the sixth are cut. A stamp without a zone counts as UTC."""
-    try:
-        instant = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise TraceError(
-            f"{path}: row {number}: TIMESTAMP {text!r:.60} is not a date and time such as 2023-11-16 18:15:46.680590"
-        ) from None
-    return (instant.replace(tzinfo=instant.tzinfo or UTC) - _EPOCH) // _MICROSECOND
+def _collect(path: str, rows: Iterator[Row | None], limit: int | None, speed: float) -> Trace:
+    """The rows as columns. None stands for a row that is left out."""
+    trace = Trace()
+    first = left_out = ids = 0
+    latest = -(1 << 62)
+    for row in rows:
+        if row is None:
+            left_out += 1
+            continue
+        if len(trace.due_us) == (limit or ROWS_MAX):
+            if limit is None:
+                raise TraceError(f"{path}: has more than {ROWS_MAX:,} rows, say how many with --limit N")
+            break
+        if not trace.due_us:
+            first = row.at_us
+        if row.at_us < latest:
+            raise TraceError(f"{path}: row {row.number}: is earlier than the row before, sort the file by time")
+        latest = row.at_us
+        trace.due_us.append(int((row.at_us - first) / speed))
+        trace.prompt_tokens.append(row.prompt_tokens)
+        trace.output_tokens.append(row.output_tokens)
+        if row.blocks is not None:
+            trace.blocks.append(row.blocks)
+            ids += len(row.blocks)
+            if ids > 10 * ROWS_MAX:
+                raise TraceError(f"{path}: has more than {10 * ROWS_MAX:,} hash_ids, say how many rows with --limit N")
+    if not trace.due_us:
+        raise TraceError(f"{path}: there is no row that can be replayed, name a trace with at least one")
+    if trace.blocks and len(trace.blocks) != len(trace.due_us):
+        raise TraceError(f"{path}: some rows have hash_ids and some have none, give all or none of them")
+    return msgspec.structs.replace(trace, left_out=left_out)
 
 
-def _tokens(path: str, number: int, column: str, text: str) -> int:
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and 1 <= len(digits) <= 9 and int(digits) >= 1):
-        raise TraceError(f"{path}: row {number}: {column} must be a whole number >= 1, got {text!r:.60}")
-    return int(digits)
+def _collect_talks(path: str, talks: Iterator[Talk | None], limit: int | None) -> Trace:
+    kept: list[Talk] = []
+    characters = left_out = 0
+    for talk in talks:
+        if talk is None:
+            left_out += 1
+            continue
+        if len(kept) == limit:
+            break
+        characters += sum(len(said) + len(answered) for said, answered in talk)
+        if characters > TALK_CHARACTERS_MAX:
+            raise TraceError(
+                f"{path}: has more than {TALK_CHARACTERS_MAX >> 20} MB of text, say how many with --limit N"
+            )
+        kept.append(talk)
+    if not kept:
+        raise TraceError(f"{path}: there is no conversation of a person and a model in it")
+    return Trace(talks=kept, left_out=left_out)
+
+
+def _of_run(folder: str) -> Iterator[Row | None]:
+    """The requests of a run folder. Another process reads the Parquet: pyarrow must not be in a load process."""
+    program = [sys.executable, "-m", "loadtest", "trace", folder]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None and reader.stderr is not None
+        try:
+            yield from traces.mooncake(folder, traces.bounded_lines(folder, reader.stdout))
+            told = reader.stderr.read(2_000).strip()
+            if reader.wait(FOLDER_WAIT_S):
+                raise TraceError(f"{folder}: {told.splitlines()[-1] if told else 'cannot be read'}")
+        finally:
+            reader.kill()  # the limit may have been reached before its end

@@ -9,14 +9,14 @@ from itertools import islice
 from loadtest.traffic.arrivals import due_times
 from loadtest.traffic.conversations import Community, ConversationShape, TurnShape, kept_history
 from loadtest.traffic.profile import Profile
-from loadtest.traffic.replay import Trace
+from loadtest.traffic.replay import BLOCK_TOKENS, Trace
 from loadtest.traffic.streams import Purpose, stream, stream_key
 from loadtest.traffic.texts import phrasebook
 from loadtest.traffic.tokens import count_tokens, load_encoding
 
 __all__ = ["Arrival", "ConversationShape", "Schedule", "TurnShape"]
 
-_SYSTEM, _USER, _ASSISTANT, _SHARED = 0, 1, 2, 3  # who speaks: one word of the text stream's place
+_SYSTEM, _USER, _ASSISTANT, _SHARED, _BLOCK = 0, 1, 2, 3, 4  # who speaks: one word of the text stream's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Schedule:
     """What is sent and when. Any worker gets the same answers, and no call changes anything.
 
     With a trace its rows replace the profile's arrivals, lengths and turns; personas, targets and sessions stay.
+    Recorded conversations replace lengths, turns and texts, and arrive as the profile says until the last one has.
     """
 
     def __init__(self, profile: Profile, seed: int, trace: Trace | None = None) -> None:
@@ -40,6 +41,8 @@ class Schedule:
             raise ValueError(f"{profile.source}: a trace needs an open load, the profile is closed")
         if trace is None and profile.load.arrivals == "trace":
             raise ValueError(f'{profile.source}: [load] arrivals: "trace" needs a trace file, give --trace FILE')
+        if trace is not None and trace.talks and profile.load.arrivals == "trace":
+            raise ValueError(f"{profile.source}: conversations have no instants, choose a profile that has a rate")
         self.profile = profile
         self.seed = seed
         self._trace = trace
@@ -61,7 +64,11 @@ class Schedule:
             raise ValueError(f"{self.profile.source}: a closed load has no arrivals, its members decide")
         if not 0 <= worker < workers:
             raise ValueError(f"worker must be in [0, {workers}), got {worker}")
-        for index, due_us in due_times(self.profile.load, self.seed, horizon_us, self._trace, worker, workers):
+        trace = self._trace
+        instants = trace if trace is not None and trace.due_us else None
+        for index, due_us in due_times(self.profile.load, self.seed, horizon_us, instants, worker, workers):
+            if trace is not None and index >= len(trace):
+                return
             yield Arrival(index, due_us)
 
     def shape(self, index: int) -> ConversationShape:
@@ -85,8 +92,8 @@ class Schedule:
         turn - 1, used instead of scripted ones when the profile's history is "received"; then what they really cost
         decides how many earlier turns fit.
         """
-        if self._trace is not None:
-            return (("user", self._text(shape, _USER, 0, shape.turns[0].user_tokens)),)
+        if self._trace is not None and not self._trace.talks:
+            return (("user", self._row_text(self._trace, shape)),)
         writing = self.profile.writing
         received: Sequence[str] | None = None
         outputs = [one.output_tokens_max for one in shape.turns]
@@ -119,7 +126,23 @@ class Schedule:
         start = book.compose(stream(self._text_key, place, 0, _SHARED), shared)
         return start + book.compose(stream(self._text_key, shape.index, 0, _SYSTEM), own, goes_on=True)
 
+    def _row_text(self, trace: Trace, shape: ConversationShape) -> str:
+        """A row's prompt. Where the trace tells the blocks of it, the same ids are the same text in every prompt."""
+        left = shape.turns[0].user_tokens
+        if not trace.blocks:
+            return self._text(shape, _USER, 0, left)
+        book = phrasebook(self.profile.writing.encoding, self.profile.personas[0].locales[0], self.seed)
+        parts: list[str] = []
+        for block in trace.blocks[shape.index]:
+            rng = stream(self._text_key, block, 0, _BLOCK)
+            parts.append(book.compose(rng, min(left, BLOCK_TOKENS), goes_on=bool(parts)))
+            left -= min(left, BLOCK_TOKENS)
+        return "".join(parts)
+
     def _text(self, shape: ConversationShape, speaker: int, turn: int, tokens: int) -> str:
+        if self._trace is not None and self._trace.talks and speaker != _SYSTEM:
+            said, answered = self._trace.talks[shape.index][turn]
+            return said if speaker == _USER else answered
         # A system prompt is prose for everybody.
         kind = "prose" if speaker == _SYSTEM else self._personas[shape.persona][1].text
         book = phrasebook(self.profile.writing.encoding, shape.locale, self.seed, kind)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadtest.traffic.profile import load_profile, parse_profile
@@ -40,10 +41,10 @@ def test_the_azure_sample_is_read_exactly() -> None:
     assert all(abs(10 * quick - due) < 10 for quick, due in zip(fast.due_us, trace.due_us, strict=True))
 
 
-def test_rows_travel_as_lists_of_integers() -> None:
+def test_a_trace_travels_in_the_plan_as_it_is() -> None:
     trace = Trace.load(AZURE, limit=20)
-    assert Trace.from_rows([list(row) for row in trace.rows()]) == trace
-    assert Trace.from_rows([]).rows() == []
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(trace), type=Trace) == trace
+    assert len(trace) == 20
 
 
 def test_each_row_is_one_request_of_exactly_its_tokens() -> None:
@@ -68,7 +69,11 @@ def test_each_row_is_one_request_of_exactly_its_tokens() -> None:
 
 def test_long_prompts_are_cut_at_the_stated_cap() -> None:
     text = load_profile("community").text.replace("\n[writing]", "\n[writing]\ntrace_prompt_tokens_max = 100")
-    schedule = Schedule(parse_profile(text, "x.toml"), 3, Trace.from_rows([(0, 99, 5), (1, 101, 6), (1, 50_000, 7)]))
+    schedule = Schedule(
+        parse_profile(text, "x.toml"),
+        3,
+        Trace(due_us=[0, 1, 1], prompt_tokens=[99, 101, 50_000], output_tokens=[5, 6, 7]),
+    )
     assert [schedule.shape(i).turns[0].prompt_tokens for i in range(3)] == [99, 100, 100]
     assert load_profile("community").writing.trace_prompt_tokens_max == 16_384
 
@@ -90,14 +95,17 @@ def test_other_columns_zones_blank_lines_and_a_mark_are_read(tmp_path: Path) -> 
     [
         ("", "row 1: no column TIMESTAMP, ContextTokens, GeneratedTokens; the header must name"),
         ("TIMESTAMP,ContextTokens,Generated\n", "row 1: no column GeneratedTokens; the header must name"),
-        (HEADER, "row 2: there is no data row, name a trace with at least one"),
+        (HEADER, "there is no row that can be replayed, name a trace with at least one"),
         (HEADER + "2023-11-16 18:15:46,3\n", "row 2: has 2 fields, the header has 3"),
         (HEADER + "2023-11-16 18:15:46,3,4\nyesterday,3,4\n", "row 3: TIMESTAMP 'yesterday' is not a date and time"),
         (HEADER + "2023-11-16 18:15:46,3.5,4\n", "row 2: ContextTokens must be a whole number >= 1, got '3.5'"),
         (HEADER + "2023-11-16 18:15:46,0,4\n", "row 2: ContextTokens must be a whole number >= 1, got '0'"),
         (HEADER + "2023-11-16 18:15:46,3,-4\n", "row 2: GeneratedTokens must be a whole number >= 1, got '-4'"),
         (HEADER + "2023-11-16 18:15:46,3,\n", "row 2: GeneratedTokens must be a whole number >= 1, got ''"),
-        (HEADER + "2023-11-16 18:15:46,3,4\n2023-11-16 18:15:45,3,4\n", "row 3: TIMESTAMP is earlier than the row"),
+        (
+            HEADER + "2023-11-16 18:15:46,3,4\n2023-11-16 18:15:45,3,4\n",
+            "row 3: is earlier than the row before, sort the file by time",
+        ),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_row(tmp_path: Path, text: str, line: str) -> None:
@@ -109,10 +117,10 @@ def test_a_bad_file_is_one_line_with_its_row(tmp_path: Path, text: str, line: st
 
 
 def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"none\.csv: cannot be read \(No such file or directory\), name a CSV file"):
+    with pytest.raises(TraceError, match=r"none\.csv: cannot be read \(No such file or directory\), name a trace file"):
         Trace.load(tmp_path / "none.csv")
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\x00")
-    with pytest.raises(TraceError, match=r"image\.csv: is not CSV text in UTF-8, name a CSV file"):
+    with pytest.raises(TraceError, match=r"image\.csv: is not text in UTF-8, name a trace file"):
         Trace.load(tmp_path / "image.csv")
     for speed in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(TraceError, match="speed must be a number > 0"):

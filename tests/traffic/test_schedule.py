@@ -233,7 +233,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"worker must be in \[0, 2\), got 2"):
         next(Schedule(profile(), 1).arrivals(10, 2, 2))
     with pytest.raises(ValueError, match="a trace needs an open load"):
-        Schedule(load_profile("members"), 1, Trace.from_rows([(0, 5, 5)]))
+        Schedule(load_profile("members"), 1, Trace(due_us=[0], prompt_tokens=[5], output_tokens=[5]))
     traced = parse_profile(TEXT.replace('"poisson"', '"trace"').replace("rate_per_s = 20", ""), "x.toml")
     with pytest.raises(ValueError, match=r'x\.toml: \[load\] arrivals: "trace" needs a trace file, give --trace FILE'):
         Schedule(traced, 1)
