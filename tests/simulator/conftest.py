@@ -79,9 +79,9 @@ def _end(running: Running) -> None:
 
 
 @contextmanager
-def launched(folder: Path, *arguments: str) -> Iterator[Running]:
+def launched(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Running]:
     """A simulator for as long as a test, or a module's tests, want it."""
-    running = _launch(folder, *arguments)
+    running = _launch(folder, *arguments, env=env)
     try:
         yield running
     finally:

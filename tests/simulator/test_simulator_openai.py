@@ -62,6 +62,28 @@ def test_a_stream_without_usage(client: openai.OpenAI) -> None:
     assert all(len(chunk.choices) == 1 and chunk.usage is None for chunk in stream)
 
 
+def test_text_completions(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="default", prompt="a" * 40, max_tokens=7)
+    assert answer.object == "text_completion"
+    assert answer.choices[0].text
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == 10
+
+
+def test_a_stream_of_text_completions_with_usage(client: openai.OpenAI) -> None:
+    stream = client.completions.create(
+        model="default", prompt="a", max_tokens=7, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = list(stream)
+    pieces = [chunk.choices[0].text for chunk in chunks]
+    assert all(pieces[:-1]) and not pieces[-1]
+    assert all(chunk.usage is None for chunk in chunks)
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.completion_tokens == len(pieces) - 1
+
+
 def test_an_unknown_model(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="no-such-model"):
         client.chat.completions.create(model="no-such-model", messages=[{"role": "user", "content": "a"}])
