@@ -43,7 +43,8 @@ def start_simulator(port_file: Path, truth: Path, options: Sequence[str] = ()) -
     """Start the simulator as a process and wait until it listens; return it and its address."""
     command = [sys.executable, "-m", "loadtest", "simulate", "--port", "0", "--port-file", str(port_file)]
     command += ["--seed", str(SIMULATOR_SEED), "--truth", str(truth), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    # A process group of its own: it must outlive a Ctrl-C until the run has drained.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, process_group=0)
     deadline = Deadline(SIMULATOR_READY_S)
     while not (port_file.exists() and port_file.read_text().strip()):
         if process.poll() is not None or deadline.over():

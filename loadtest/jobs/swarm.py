@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadtest.processes import end
@@ -31,20 +32,40 @@ def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str
     command += ["--profile", profile, "--host", host, "--runs-dir", str(runs_dir), "--run-id", run_id, *options]
     # Locust's tables go to a file: the caller prints one of its own from the summary.
     command += ["--json-file", str(runs_dir / run_id / "locust")]
-    master = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    master = _start(command)
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for _ in range(workers):
-            command = [*locust, "--worker", "--master-port", str(port), "--loglevel", "WARNING"]
-            command += ["--runs-dir", str(runs_dir)]
-            started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
-        return master.wait()
+        with _signals_forwarded(master):
+            for _ in range(workers):
+                command = [*locust, "--worker", "--master-port", str(port), "--loglevel", "WARNING"]
+                started.append(_start([*command, "--runs-dir", str(runs_dir)]))
+            return master.wait()
     finally:
         # Workers end by themselves soon after their master.
         for process in [master, *started]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=WORKER_END_S)
             end(process, WORKER_END_S)
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """In a process group of its own: a terminal's Ctrl-C comes to us, and from us to the master."""
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, process_group=0)
+
+
+@contextlib.contextmanager
+def _signals_forwarded(master: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to the master, which drains its workers, joins and reports; a second one cuts the drain.
+
+    We go on waiting for it: every wait of the master has a deadline of its own.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: master.send_signal(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def free_port() -> int:

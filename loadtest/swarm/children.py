@@ -1,4 +1,8 @@
-"""The processes that work beside the master: the collector while rows come in, the observer, then join and report."""
+"""The processes that work beside the master: the collector while rows come in, the observer, then join and report.
+
+Each has a process group of its own: a terminal sends Ctrl-C to the whole group of the master, which ends its children
+itself when it has no more need of them.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ class Collector:
             [sys.executable, "-m", "loadtest.collector", "--run", str(run), "--bind", bind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            process_group=0,
         )
         self._listener = gevent.spawn(self._listen)
         self.port = int(self._answer("port", COLLECTOR_READY_S))
@@ -95,7 +100,9 @@ class Observer:
 
     def __init__(self, run: Path, host: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.observe", "--run", str(run), "--host", host], stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "loadtest.observe", "--run", str(run), "--host", host],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
         )
 
     def finish(self, seconds: float) -> None:
@@ -115,7 +122,8 @@ class Observer:
 
 def run_step(arguments: Sequence[str]) -> int:
     """Run one of our own commands over the run folder and return its exit code."""
-    process = subprocess.Popen([sys.executable, "-m", "loadtest", *arguments], stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "loadtest", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
     try:
         return int(process.wait(timeout=JOIN_S))
     except subprocess.TimeoutExpired:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gevent
-import locust.runners
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner
 
@@ -47,8 +46,3 @@ def drain_before_quit(runner: MasterRunner, drained: Callable[[], None]) -> None
             runner.greenlet.kill(block=True)
 
     runner.quit = quit_when_drained
-
-
-def allow_long_drains(stop_timeout_s: float) -> None:
-    """A draining worker does not read its messages, heartbeats included; it must not take that for a dead master."""
-    locust.runners.MASTER_HEARTBEAT_TIMEOUT = max(60.0, stop_timeout_s + 2 * MARGIN_S)

@@ -31,7 +31,7 @@ from loadtest.traffic.plan import Plan, Stripe
 from loadtest.traffic.profile import Profile, profile_hash
 
 START_LEAD_NS = 1_500_000_000  # for the start message to reach every worker, and for the first requests to be built
-FINALS_WAIT_S = 30.0
+FINALS_WAIT_S = 30.0  # beyond the stop timeout
 QUIET_S = 5.0  # said once in a log: a worker that is killed cannot say so
 SILENT_S = 15.0  # a worker of which nothing was heard for so long is gone; Locust is told the same, see patience.py
 LOOK_S = 1.0
@@ -190,10 +190,13 @@ class MasterRun:
 
     # The end.
 
-    def finish(self) -> None:
-        """Wait for the workers' last words, close the collector, then join and report. Sets `exit_code`."""
+    def finish(self, drain_s: float) -> None:
+        """Wait for the workers' last words, close the collector, then join and report. Sets `exit_code`.
+
+        `drain_s` is how long their requests in flight may take to end.
+        """
         self.stopping()
-        self._await_finals()
+        self._await_finals(drain_s + FINALS_WAIT_S)
         self._see_who_left()
         self._put_view_away()
         try:
@@ -230,8 +233,8 @@ class MasterRun:
         if self._observer is not None:
             self._observer.kill()
 
-    def _await_finals(self) -> None:
-        deadline = Deadline(FINALS_WAIT_S)
+    def _await_finals(self, wait_s: float) -> None:
+        deadline = Deadline(wait_s)
         while not deadline.over():
             waited_for = self.reports.waited_for()
             if not waited_for:
@@ -241,7 +244,7 @@ class MasterRun:
                     self._lose(stripe, f"said nothing for {SILENT_S:.0f} s")
             gevent.sleep(0.1)
         for stripe in self.reports.waited_for():
-            self._lose(stripe, f"did not end within {FINALS_WAIT_S:.0f} s")
+            self._lose(stripe, f"did not end within {wait_s:.0f} s")
 
     def _stripes_done(self) -> list[Stripe]:
         """What was planned of each worker: to its own end, or for a lost one to the end of the load."""

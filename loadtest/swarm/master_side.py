@@ -18,8 +18,9 @@ from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
 from loadtest.swarm import options, preflight
 from loadtest.swarm.children import ChildError
-from loadtest.swarm.drain import allow_long_drains, drain_before_quit
+from loadtest.swarm.drain import drain_before_quit
 from loadtest.swarm.driver import sleep_until
+from loadtest.swarm.ending import CUT, cut_drain
 from loadtest.swarm.master import MasterRun, Settings
 from loadtest.swarm.patience import be_patient
 from loadtest.swarm.screen import view_for
@@ -97,7 +98,6 @@ class MasterSide:
         load = profile.load
         self._environment.user_classes[:] = [OpenArrivals if load.mode == "open" else ClosedMembers]
         self._environment.stop_timeout = options.stop_timeout_s(parsed, load.drain_s)
-        allow_long_drains(self._environment.stop_timeout)
         if parsed.num_users is None:
             parsed.num_users = load.in_flight_max if load.mode == "open" else load.members
         if parsed.spawn_rate is None:
@@ -278,6 +278,16 @@ class MasterSide:
     def on_test_stopping(self, **_: Any) -> None:
         if self._run is not None:
             self._run.stopping()
+            drain_s = self._environment.stop_timeout or 0.0
+            logger.info("nothing more is offered; what is in flight has %.0f s, a second Ctrl-C cancels it", drain_s)
+
+    def cut(self) -> None:
+        """Wait no longer for what is in flight: a second signal came."""
+        if isinstance(self._runner, LocalRunner):
+            cut_drain(self._runner)
+        elif self._run is not None:
+            logger.warning("not waiting any longer: the workers are told to cancel what is in flight")
+            self._runner.send_message(CUT)
 
     def on_test_stop(self, environment: Environment, **_: Any) -> None:
         self._take_own_report()
@@ -300,7 +310,7 @@ class MasterSide:
         try:
             # Reports still come in: `self._run` stays until the last one is here.
             if run.begun:
-                run.finish()
+                run.finish(self._environment.stop_timeout or 0.0)
             else:
                 run.abort()
         finally:

@@ -6,18 +6,21 @@
     worker, standalone   test_stop: everything acknowledged
 
 The listeners are registered when the locustfile is imported. Locust fires `quitting` in reverse order of
-registration, so ours runs last there, after its own has drained the workers.
+registration, so ours runs last there, after its own has drained the workers. How a process ends when it is told to is
+in `ending.py`.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from locust.env import Environment
 from locust.event import Events
 from locust.runners import LocalRunner, WorkerRunner
 
+from loadtest.swarm.ending import cut_drain, drain_aside, stop_once, take_signals
 from loadtest.swarm.master_side import MasterSide
 from loadtest.swarm.options import add_options
 from loadtest.swarm.worker_side import WorkerSide
@@ -50,6 +53,12 @@ def _take_sides(environment: Environment, **_: Any) -> None:
         # After the worker's side: standalone, its last figures are part of the account.
         environment.events.test_stop.add_listener(master.on_test_stop)
         environment.events.worker_report.add_listener(master.on_worker_report)
+    if worker is not None:
+        stop_once(runner)
+    if isinstance(runner, WorkerRunner):
+        drain_aside(runner)
+    # The last listener of `quitting`, which is the first to be called.
+    take_signals(environment, master.cut if master is not None else partial(cut_drain, runner))
 
 
 def _is_master(runner: Any) -> bool:

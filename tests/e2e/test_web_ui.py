@@ -48,7 +48,7 @@ def test_start_stop_and_start_again(network: Network, tmp_path: Path) -> None:
         wait_for("the page and its workers", lambda: up() and waiting())
         assert page.post("/swarm", data=form).json()["success"]
         wait_for("requests in the table", lambda: get("/stats/requests")["total_rps"] > 0)
-        page.get("/stop")
+        assert page.post("/stop").json()["success"]
         # The next run may begin while the first one is joined and reported.
         wait_for("the workers to be ready again", waiting)
         assert page.post("/swarm", data=form).json()["success"]
