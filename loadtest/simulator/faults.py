@@ -16,9 +16,9 @@ every higher one. What a caller needs:
     faults.victims("starved-node", ["node-001", ...])   for faults of kind "node": whom it strikes, at least one
     faults.is_on("429-storm")                           cheap; False for nearly all of them
 
-Keys: a task is "SESSION/TASK" ("11/17"), a request refused before it has a task is its client reference, a
-connection is its number, a node is its id ("node-007"). Targets: a session for faults of kind "task", a node id for
-faults of kind "node"; faults of kind "connection" and "snapshot" have none.
+Keys: a task is "SESSION/TASK" ("11/17"; `Task.key`, which a duplicated task does not shift), a request that has no
+task yet is its client reference, a connection is its number, a node is its id ("node-007"). Targets: a session for
+faults of kind "task", a node id for faults of kind "node"; faults of kind "connection" and "snapshot" have none.
 """
 
 from __future__ import annotations
@@ -42,23 +42,25 @@ class Fault(NamedTuple):
 
 FAULTS: dict[str, Fault] = {
     # Selection of nodes.
-    "biased-shuffle": Fault("task", 1.0, "a task goes to the nodes of the first operator, not to shuffled ones"),
-    "sticky-node": Fault("node", 0.05, "every task of its session that can go to this node goes there"),
+    "biased-shuffle": Fault(
+        "task", 1.0, "a task goes to nodes in the order of their operators' names, not to shuffled ones"
+    ),
+    "sticky-node": Fault("node", 0.05, "every task of its session goes to this node, as long as it has room"),
     "starved-node": Fault("node", 0.05, "the node is never chosen for a user task"),
     # Nodes that are not what they seem.
-    "misreporting-node": Fault("node", 0.05, "claims precommits and commits that it did not make"),
-    "slow-but-reputed-node": Fault("node", 0.05, "answers eight times slower; its reputation is kept spotless"),
-    "wrong-model": Fault("task", 0.05, "the answer is made by, and names, another model than the session's"),
+    "misreporting-node": Fault("node", 0.05, "precommits and commits that it missed are recorded as made"),
+    "slow-but-reputed-node": Fault("node", 0.05, "answers eight times slower, and what it misses is recorded as made"),
+    "wrong-model": Fault("task", 0.05, "another model than the session's makes the answer; chat answers name it"),
     # Tasks.
-    "lost-task": Fault("task", 0.02, "accepted and never worked on; it stays queued for ever"),
-    "stuck-task": Fault("task", 0.02, "answered, but never gets beyond precommitted"),
-    "duplicate-task": Fault("task", 0.02, "put into the queue a second time under the next task id"),
+    "lost-task": Fault("task", 0.02, "nobody ever hears of the work on it; it stays queued for ever"),
+    "stuck-task": Fault("task", 0.02, "answered, but nobody commits: it stays precommitted for ever"),
+    "duplicate-task": Fault("task", 0.02, "queued a second time, under the next task id, for the same nodes"),
     # What the network tells of its nodes.
-    "wrong-counters": Fault("node", 0.1, "leaderboard counters of the node are three too high, its points are not"),
+    "wrong-counters": Fault("node", 0.1, "leaderboard counters of the node are a tenth too high, its points are right"),
     "late-counters": Fault("node", 0.1, "leaderboard row and timestamps of the node are ten minutes old"),
-    "stale-snapshot": Fault("snapshot", 1.0, "the leaderboard is built once and never refreshed"),
+    "stale-snapshot": Fault("snapshot", 1.0, "a refresh of the leaderboard that does not happen"),
     "missing-node": Fault("node", 0.1, "the node is absent from the leaderboard and has no reputation"),
-    "address-case-change": Fault("node", 0.1, "the leaderboard writes the node's address in capitals"),
+    "address-case-change": Fault("node", 0.1, "every other leaderboard writes the node's address in capitals"),
     "counter-reset": Fault("node", 0.1, "leaderboard counters of the node begin again at zero every thirty minutes"),
     "clock-skew": Fault("node", 0.1, "timestamps of the node are ninety seconds ahead"),
     # Billing.

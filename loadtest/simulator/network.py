@@ -91,7 +91,7 @@ class Network:
         }
         self.rounds: dict[int, int] = {}  # newest network tasks: id -> creation, Unix ns
         self._rounds = 0
-        self._network_tasks = 0
+        self.network_tasks = 0
         self._checks = {node.key: 0 for node in self.nodes}  # re-validations begun
         self._passed: set[str] = set()  # nodes that have passed one and wait for the oracle's tick
         self._checked_now: set[str] = set()  # nodes with a network task under way
@@ -346,8 +346,8 @@ class Network:
         self.agenda.at(self.now_ns + self._ns(clocks.round_s), self._round)
 
     def _network_task(self, rng: Random, miners: list[Node]) -> None:
-        self._network_tasks += 1
-        number = self._network_tasks
+        self.network_tasks += 1
+        number = self.network_tasks
         self.rounds[number] = self.now_ns
         if len(self.rounds) > ROUNDS_KEPT:
             del self.rounds[next(iter(self.rounds))]

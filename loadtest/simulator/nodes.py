@@ -41,7 +41,7 @@ HARDWARE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a node is itself; comparing all its fields would take time
 class Node:
     """An inference node ("miner" in the API). `key`, the lower-case address, is what machine and truth log use."""
 
