@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.simulator.faults import FAULTS, FaultError, Faults, Switch, check_targets, read_switch
+from loadtest.simulator.scenario import scenario_names
 
+DOCS = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
 NODES = [f"node-{i:03d}" for i in range(1, 101)]
 keys = st.text(max_size=20)
 names = st.sampled_from(list(FAULTS))
@@ -105,3 +109,9 @@ def test_victims_are_some_and_at_least_one(seed: int, rate: float) -> None:
 @given(st.integers(), keys, st.integers(1, 100))
 def test_a_choice_is_in_range(seed: int, key: str, count: int) -> None:
     assert 0 <= Faults([], seed).choose("cut-stream", key, count) < count
+
+
+def test_the_table_of_the_documentation_is_the_code_s() -> None:
+    lines = [line for line in DOCS.splitlines() if line.startswith(("| node |", "| task |", "| snapshot |", "| conn"))]
+    assert lines == [f"| {one.kind} | `{name}` | {one.usual_rate:g} | {one.what} |" for name, one in FAULTS.items()]
+    assert all(f"- `{name}`" in DOCS for name in scenario_names())
