@@ -6,6 +6,7 @@ number of members, and Locust's own table shows them as users know them.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from loadtest.clock import mono_ns
+from loadtest.swarm.alarm import alarm_of
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.turns import Prepared, Turns
 from loadtest.traffic.plan import Plan
@@ -176,9 +178,8 @@ class ClosedDriver:
 
 
 def sleep_until(at_ns: int) -> None:
-    """Sleep to an instant and not less: a gevent timer counts from its loop's last clock reading and may be early."""
-    while (wait_ns := at_ns - mono_ns()) > 0:
-        gevent.sleep(wait_ns / 1e9)
+    """Sleep to an instant and not less. May be killed in it."""
+    alarm_of(os.getpid()).sleep_until(at_ns)
 
 
 def _pause(person: Person) -> Callable[[int], None]:
