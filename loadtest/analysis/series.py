@@ -1,4 +1,4 @@
-"""The run over time: 1 s bins, what was in flight, and how evenly first turns were really sent."""
+"""The run over time: 1 s bins, and what was in flight."""
 
 from __future__ import annotations
 
@@ -63,45 +63,6 @@ def peak_in_flight(requests: pd.DataFrame, clocks: Clocks) -> int:
     times = np.concatenate([ended[both], begun[both]])
     steps = np.concatenate([np.full(both.sum(), -1), np.full(both.sum(), 1)])
     return int(np.cumsum(steps[np.lexsort((steps, times))]).max())
-
-
-def offered(requests: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Load intended and realised over the measured window: arrivals are first turns, whatever became of them.
-
-    cv_realised is sd / mean of the gaps between the instants at which first turns were really sent, over all
-    workers on the master's clock. A closed run has no planned rate: its members wait for answers.
-    """
-    cohort = metrics.measured(requests)
-    first = cohort[(cohort["turn"] == 0).to_numpy(dtype=bool)]
-    window_s = _end_s(manifest) - float(manifest.get("warmup_s") or 0.0)
-    sent_s = clocks.run_s(first, "sent_ns")
-    sent_s = np.sort(sent_s[~np.isnan(sent_s)])
-    is_open = manifest.get("mode") != "closed"
-    requests_sent = int(cohort["sent_ns"].notna().sum())
-    return {
-        "rate_per_s_planned": _rate(len(first), window_s) if is_open else None,
-        "rate_per_s_realised": _rate(len(sent_s), window_s),
-        "requests_per_s_realised": _rate(requests_sent, window_s),
-        "cv_realised": _cv(np.diff(sent_s)),
-        "arrivals": len(first),
-        "requests_sent": requests_sent,
-        "peak_in_flight": peak_in_flight(requests, clocks),
-    }
-
-
-def _end_s(manifest: dict[str, Any]) -> float:
-    """Seconds for which load was offered: the plan, or less when the run was stopped."""
-    planned = float(manifest.get("offered_s") or 0.0)
-    stopped = manifest.get("stopped_early_s")
-    return planned if stopped is None else min(planned, float(stopped))
-
-
-def _rate(count: int, window_s: float) -> float | None:
-    return number(count / window_s) if window_s > 0 else None
-
-
-def _cv(gaps: Floats) -> float | None:
-    return number(float(gaps.std() / gaps.mean())) if len(gaps) >= 2 and gaps.mean() > 0 else None
 
 
 def _second(instants_s: Floats) -> npt.NDArray[np.intp]:

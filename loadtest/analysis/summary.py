@@ -15,6 +15,7 @@ from loadtest.analysis import metrics, nodes, series, slo
 from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Floats, read_joined
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
+from loadtest.analysis.offered import offered
 from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, number, present_quantile
 from loadtest.fitness import Figures, Reason, unfit_reasons
 from loadtest.quantiles import LogHistogram
@@ -45,7 +46,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "fit": _fit(manifest, requests, account, latency, harness),
         "result": _result(manifest, slos),
         "account": account,
-        "offered": series.offered(requests, clocks, manifest),
+        "offered": offered(requests, clocks, manifest),
         "latency": latency,
         "harness": harness,
         "attribution": figures["attribution"],

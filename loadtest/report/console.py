@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from unicodedata import east_asian_width
 
-from loadtest.report import wording
+from loadtest.report import tables, wording
 from loadtest.report.wording import METRICS, PERCENTILES, Summary
 
 WIDTH = 100
@@ -22,7 +22,8 @@ def console_table(summary: Summary) -> str:
         f"{wording.plural(run.get('workers'), 'worker')}, {wording.window_text(run)}",
         *(f"target {t.get('name')}: {t.get('url')} ({t.get('route')})" for t in wording.listed(run, "targets")),
     ]
-    blocks = [head, _account(summary), _latency(summary), _nodes(summary), _harness(summary), _verdict(summary)]
+    measured = [_account(summary), _offered(summary), _latency(summary), _nodes(summary)]
+    blocks = [head, *measured, _harness(summary), _verdict(summary)]
     lines = ["\n".join(fitted for line in block for fitted in _fit(line)) for block in blocks if block]
     rule = "-" * WIDTH
     return "\n".join([rule, f"\n{rule}\n".join(lines), rule]) + "\n"
@@ -36,6 +37,17 @@ def _account(summary: Summary) -> list[str]:
     measured = wording.part(summary, "account").get("measured")
     lines.append(f"{wording.count(measured)} in the measured window, {wording.count(outcomes.get('ok', 0))} ok in all")
     return lines
+
+
+def _offered(summary: Summary) -> list[str]:
+    """The offered table on its side: eleven figures of eight columns each."""
+    table = tables.offered(summary)
+    heads = {label: short for label, short, _ in wording.OFFERED.values()}
+    lines = ["offered".ljust(10) + "".join(heads[row[0].text].rjust(8) for row in table.rows)]
+    for place, side in enumerate(table.columns[1:], start=1):
+        lines.append(side.ljust(10) + "".join(row[place].text.rjust(8) for row in table.rows))
+    encoding = wording.part(summary, "run").get("encoding")
+    return [*lines, f"prompt tokens are counted in {encoding}; a node's own may differ"] if table.rows else []
 
 
 def _latency(summary: Summary) -> list[str]:

@@ -216,6 +216,7 @@ def _tables(summary: Summary) -> dict[str, tables.Table]:
     return {
         "account": tables.account(summary),
         "limits": tables.limits(summary),
+        "offered": tables.offered(summary),
         "latency": tables.latency(summary),
         "nodes": tables.nodes(summary),
         "bands": tables.groups(summary, "bands", "Reputation bands", "reputation", "band"),

@@ -35,6 +35,7 @@ def render_markdown(summary: Summary) -> str:
         draw(tables.limits(summary)),
         "### Account",
         plain(wording.account_sentence(summary)) + ("" if _balanced(summary) else " **The account does not add up.**"),
+        *_section(tables.offered(summary), fit),
         *_section(tables.latency(summary), fit),
         *_section(_few(tables.nodes(summary)), fit),
         *_section(tables.groups(summary, "bands", "Reputation bands", "reputation", "band"), fit),

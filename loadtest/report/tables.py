@@ -77,6 +77,21 @@ def limits(summary: Summary) -> Table:
     return Table("limits", "Limits of the profile", columns, (False, True, True, True, False), tuple(rows))
 
 
+def offered(summary: Summary) -> Table:
+    """Arrivals and lengths: what the process gives by formula, what the plan drew, what was sent and answered."""
+    compared = wording.part(summary, "offered", "compared")
+    rows = []
+    for key, (label, _, places) in wording.OFFERED.items():
+        sides = wording.part(compared, key)
+        if sides:
+            cells = (number(sides.get(s), wording.decimal(sides.get(s), places)) for s in ("intended", "realised"))
+            stated = number(sides["process"], wording.decimal(sides["process"], places)) if "process" in sides else None
+            rows.append((Cell(label), stated or quiet(""), *cells))
+    columns = ("", "process", "intended", "realised")
+    title = "Offered: intended against realised"
+    return Table("offered", title, columns, (False, True, True, True), tuple(rows), wording.offered_note(summary))
+
+
 def latency(summary: Summary) -> Table:
     """Percentiles with their intervals and n; service and response stand side by side."""
     rows: list[tuple[Cell, ...]] = []

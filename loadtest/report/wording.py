@@ -27,6 +27,17 @@ HARNESS = (
     ("Any chunk's arrival is known within", "arrival_bound_ms"),
 )
 
+# Of each figure of `offered.compared`: its label, its short head in the console, and how many decimals it has.
+OFFERED = {
+    "rate_per_s": ("first turns per second", "per s", 2),
+    "gap_cv": ("CV of their gaps", "gap CV", 2),
+    "dispersion_1s": ("dispersion of their counts in 1 s", "disp 1s", 2),
+    "dispersion_10s": ("dispersion of their counts in 10 s", "10s", 2),
+    "dispersion_60s": ("dispersion of their counts in 60 s", "60s", 2),
+    **{f"prompt_tokens_{p}": (f"prompt tokens {p}", f"in {p}" if p == "p50" else p, 0) for p in PERCENTILES},
+    **{f"output_tokens_{p}": (f"output tokens {p}", f"out {p}" if p == "p50" else p, 0) for p in PERCENTILES},
+}
+
 
 def part(summary: Summary, *path: str) -> Summary:
     """The object at `path`, or an empty one: a report draws what there is."""
@@ -171,6 +182,18 @@ def first_line(summary: Summary) -> str:
     if figure(offered.get("cv_realised")) is not None:
         rates += f" (CV {decimal(offered['cv_realised'])})"
     return f"{'Open load' if run.get('mode') == 'open' else 'Load of unknown kind'}: {rates}."
+
+
+def offered_note(summary: Summary) -> str:
+    """What the columns of the offered table are, and who counted the tokens."""
+    run, offered = part(summary, "run"), part(summary, "offered")
+    plan = "what the rows of the trace say" if offered.get("trace") else "what the plan drew"
+    told = f"{plural(offered.get('prompts_told'), 'prompt')} and {plural(offered.get('answers_told'), 'answer')}"
+    return (
+        f"Process: the arrival process by formula, in the long run; intended: {plan}; realised: what was sent and "
+        f"answered. Prompt tokens are counted in {run.get('encoding') or ABSENT}; a node's own may differ: of {told} "
+        "the realised tokens are the server's count. Intended output tokens are the cap."
+    )
 
 
 def window_text(run: Summary) -> str:

@@ -1,10 +1,9 @@
-"""Load over time: offered rates, spread of the arrivals, what is in flight."""
+"""Load over time: 1 s bins, what is in flight."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,36 +16,6 @@ from .run_factory import frame, manifest, turn, unsent
 
 def clocks(folder: Path, rows: Sequence[RequestRecord]) -> Clocks:
     return Clocks.of(folder, manifest(rows), frame(folder, rows))
-
-
-def offered(folder: Path, rows: Sequence[RequestRecord], **changes: Any) -> dict[str, Any]:
-    return series.offered(frame(folder, rows), clocks(folder, rows), manifest(rows, **changes))
-
-
-def test_rates_over_the_measured_window(tmp_path: Path) -> None:
-    """35 s of which 5 s warm-up; three arrivals and one later turn are measured, one arrival was dropped."""
-    rows = [
-        turn(0, 1, phase="warmup"),
-        turn(1, 6),
-        turn(2, 7),
-        turn(3, 9, turn=1),
-        unsent(4, "dropped", 10),
-    ]
-    found = offered(tmp_path, rows)
-    assert (found["arrivals"], found["requests_sent"]) == (3, 3)
-    assert found["rate_per_s_planned"] == 0.1
-    assert found["rate_per_s_realised"] == pytest.approx(2 / 30, abs=1e-3)
-    assert found["requests_per_s_realised"] == 0.1
-    # Stopped at 15 s, the window is 10 s.
-    assert offered(tmp_path, rows, stopped_early_s=15.0)["rate_per_s_planned"] == 0.3
-    assert offered(tmp_path, rows, stopped_early_s=4.0)["rate_per_s_planned"] is None
-
-
-def test_cv_of_the_gaps_of_first_turns_on_the_masters_clock(tmp_path: Path) -> None:
-    """Gaps of 1 s and 3 s: mean 2, sd 1, CV 0.5; the later turn in between is no arrival."""
-    rows = [turn(0, 6), turn(1, 7, worker=1, offset_ns=10**12), turn(2, 8, turn=1), turn(3, 10)]
-    assert offered(tmp_path, rows)["cv_realised"] == 0.5
-    assert offered(tmp_path, rows[:2])["cv_realised"] is None
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -45,6 +46,12 @@ def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
             assert abs(row["scheduled_ns"] + row["clock_offset_ns"] - due_ns[row["arrival"]]) <= 2 * bound_ns + 1
 
     assert_live_figures_are_those_of_the_rows(result)
+
+    # The report sets what the even arrivals of the profile give beside what was drawn and sent.
+    compared = json.loads((result.run / "summary.json").read_text())["offered"]["compared"]
+    rate, gaps, counts = (compared[name] for name in ("rate_per_s", "gap_cv", "dispersion_1s"))
+    assert (rate["process"], gaps["process"], counts["process"]) == (3, 0, 0)
+    assert abs(rate["intended"] - 3) <= 0.1 and gaps["intended"] <= 0.01 and counts["intended"] <= 0.05
 
     # The simulator saw every request that was sent, once.
     network.stop()

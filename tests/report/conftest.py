@@ -54,6 +54,23 @@ def example_summary(**parts: Any) -> Summary:
             "arrivals": 1502,
             "requests_sent": 3663,
             "peak_in_flight": 131,
+            "trace": None,
+            "prompts_told": 1187,
+            "answers_told": 1173,
+            "compared": {
+                "rate_per_s": {"process": 5.0, "intended": 5.011, "realised": 5.0067},
+                "gap_cv": {"process": 1.0, "intended": 1.017, "realised": 1.013},
+                "dispersion_1s": {"process": 1.0, "intended": 1.092, "realised": 1.104},
+                "dispersion_10s": {"process": None, "intended": 0.873, "realised": 0.866},
+                **{
+                    f"{name}_{level}": {"intended": intended, "realised": realised}
+                    for name, level, intended, realised in (
+                        *(("prompt_tokens", "p50", 341.0, 352.0), ("prompt_tokens", "p95", 2904.0, 2951.0)),
+                        *(("prompt_tokens", "p99", 6120.0, 6204.0), ("output_tokens", "p50", 128.0, 117.0)),
+                        *(("output_tokens", "p95", 512.0, 498.0), ("output_tokens", "p99", 1024.0, 1001.0)),
+                    )
+                },
+            },
         },
         "latency": _latency(),
         "harness": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from loadtest.report import wording
 from loadtest.report.console import WIDTH, console_table
+from loadtest.report.html import render_html
 from loadtest.report.markdown import code, plain, render_markdown
 
 Make = Callable[..., dict[str, Any]]
@@ -34,7 +36,7 @@ def test_markdown_tables_are_whole(make_summary: Make) -> None:
     summary = make_summary()
     summary["nodes"][0]["node"] = "a|b`c\nd <script>"
     tables = table_rows(render_markdown(summary))
-    assert len(tables) == 6
+    assert len(tables) == 7
     for rows in tables:
         assert {len(row) for row in rows} == {len(rows[0])}
         assert all(re.fullmatch(r":--|--:", cell) for cell in rows[1])
@@ -45,10 +47,44 @@ def test_markdown_figures_are_those_of_the_summary(make_summary: Make) -> None:
     assert text.startswith(
         "## ❌ FIT, FAIL: `20261122T104500Z-ab12`\n\nOpen load: 5.00 arrivals/s offered, 5.01 realised"
     )
-    latency = table_rows(text)[1]
+    latency = table_rows(text)[2]
     assert latency[2] == ["TTFT, ms", "p50", "548", "532 to 570", "3,377", "549", "533 to 571", "3,377"]
     assert latency[16][:3] == ["", "p99", r"\> 120 s"]  # rows: TTFT 2..5, TPOT 6..9, ITL 10..13, E2E 14..17
     assert "3,702 planned = 3,611 ok" in text
+
+
+def test_the_three_reports_show_the_same_load_intended_and_realised(make_summary: Make) -> None:
+    summary = make_summary()
+    compared = summary["offered"]["compared"]
+    sides = ("process", "intended", "realised")
+    wanted = [
+        [wording.decimal(each[side], 0 if "tokens" in key else 2) if side in each else "" for side in sides]
+        for key, each in compared.items()
+    ]
+    assert wanted[:2] == [["5.00", "5.01", "5.01"], ["1.00", "1.02", "1.01"]]
+    assert wanted[3:5] == [["–", "0.87", "0.87"], ["", "341", "352"]]
+
+    text, page, lines = render_markdown(summary), render_html(summary), console_table(summary).splitlines()
+    assert [row[1:] for row in table_rows(text)[1][2:]] == wanted
+    section = page.partition('id="t-offered"')[2].partition("</section>")[0]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", section)
+    assert [re.sub("<.*?>", "", cell) for cell in cells] == [cell for row in wanted for cell in row]
+    begin = next(place for place, line in enumerate(lines) if line.startswith("offered"))
+    for side, line in enumerate(lines[begin + 1 : begin + 4]):
+        ends = range(10, len(line), 8)
+        assert [line[end : end + 8].strip() for end in ends] == [row[side] for row in wanted][: len(ends)]
+    told = "Prompt tokens are counted in cl100k_base; a node's own may differ"
+    assert told.replace("_", "\\_") in text and html.escape(told, quote=False).replace("'", "&#39;") in page
+    assert told.replace("P", "p", 1) in lines
+
+
+def test_a_closed_load_and_a_trace_say_what_was_intended(make_summary: Make) -> None:
+    summary = make_summary()
+    summary["offered"] |= {"trace": "azure.csv", "compared": {"rate_per_s": {"intended": None, "realised": 2.5}}}
+    text = render_markdown(summary)
+    assert table_rows(text)[1][2:] == [["first turns per second", "", "–", "2.50"]]
+    assert "intended: what the rows of the trace say" in text
+    assert "Offered: intended" not in render_markdown({}) and "Offered: intended" not in render_html({})
 
 
 def test_markdown_of_an_unfit_run_is_marked(make_summary: Make) -> None:
