@@ -20,9 +20,11 @@ demo: $(READY)   ## simulator, master and two workers, about 40 s of load, ends 
 test: $(READY)   ## the whole test suite but faults, soak and browser; under 15 minutes
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(READY) ## faults, soak and browser; installs chromium and nginx when root
+test-long: $(READY) ## faults, soak and browser; installs chromium, nginx, iproute2 and iptables when root
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -qy chromium)
 	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || (apt-get update -q && apt-get install -qy nginx)
+	@PATH="$$PATH:/usr/sbin" command -v ip >/dev/null || (apt-get update -q && apt-get install -qy iproute2)
+	@PATH="$$PATH:/usr/sbin" command -v iptables >/dev/null || (apt-get update -q && apt-get install -qy iptables)
 	$(BIN)/python -m pytest -m long
 
 lint: $(READY)   ## ruff and mypy --strict
@@ -30,6 +32,7 @@ lint: $(READY)   ## ruff and mypy --strict
 
 bench: $(READY)  ## hot paths, as ratios against references of the same run
 	$(BIN)/python benchmarks/traffic.py
+	PYTHONPATH=. $(BIN)/python benchmarks/master.py
 	$(BIN)/python benchmarks/accuracy.py --quick
 
 accuracy: $(READY) ## every client against a server that knows the truth, 10 minutes; writes docs/accuracy.md

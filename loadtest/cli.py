@@ -60,8 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     commands.add_parser("simulate", help="run a local network to test against", add_help=False)
     _add_run(commands)
+    _add_workers(commands)
     _add_check(commands)
     commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
+    _add_collect(commands)
     _add_join(commands)
     _add_report(commands)
     _add_accuracy(commands)
@@ -117,6 +119,44 @@ def _add_check(commands: Commands) -> None:
     )
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.set_defaults(command=_check)
+
+
+def _add_workers(commands: Commands) -> None:
+    workers = commands.add_parser(
+        "workers",
+        help="what to install and start on several machines, and is it installed here?",
+        description="Print the commands for a master and its worker machines. With --check, say whether this machine "
+        "has what the master has and can reach it.",
+        epilog="exit codes: 0 printed, or all is well; 1 something is missing or differs, 2 usage",
+    )
+    workers.add_argument("--master", default="127.0.0.1", metavar="ADDRESS", help="where the workers find the master")
+    workers.add_argument("--count", type=_positive, default=2, metavar="N", help="worker processes in all")
+    workers.add_argument("--profile", default="community", metavar="NAME", help="what is to be run")
+    workers.add_argument("--check", action="store_true", help="check this machine instead of printing")
+    workers.add_argument("--versions", default="", metavar="TEXT", help="with --check: what the master printed")
+    workers.add_argument("--locustfile", action="store_true", help="print where our locustfile is, nothing else")
+    workers.set_defaults(command=_workers)
+
+
+def _add_collect(commands: Commands) -> None:
+    collect = commands.add_parser(
+        "collect",
+        usage="loadtest collect [-h] [--no-report] RUN [SPOOL ...]",
+        help="complete a run with --spool-only from its workers' spools",
+        description="Store the rows of the spools in the master's run folder, fill what is missing, join and report. "
+        "A worker whose spool is missing is lost.",
+        epilog=EXIT_CODES,
+    )
+    collect.add_argument("run", type=Path, metavar="RUN", help="run folder of the master")
+    collect.add_argument(
+        "spools",
+        type=Path,
+        nargs="*",
+        metavar="SPOOL",
+        help="spool files or folders; default RUN/spool (shared disk)",
+    )
+    collect.add_argument("--no-report", action="store_true", help="leave join and report for later")
+    collect.set_defaults(command=_collect)
 
 
 def _add_join(commands: Commands) -> None:
@@ -196,6 +236,28 @@ def _check(args: argparse.Namespace) -> int:
     from loadtest.jobs.check import check
 
     return check(args.host, args.profile, args.allow_host, as_json=args.json)
+
+
+def _workers(args: argparse.Namespace) -> int:
+    from loadtest.jobs.workers import check_here, instructions, locustfile
+
+    if args.locustfile:
+        print(locustfile())
+        return 0
+    if args.check:
+        findings = check_here(args.master, args.profile, args.versions)
+        print("\n".join(f"{'ok  ' if each.good else 'FAIL'} {each.text}" for each in findings))
+        return 0 if all(each.good for each in findings) else 1
+    print(instructions(args.master, args.count, args.profile))
+    return 0
+
+
+def _collect(args: argparse.Namespace) -> int:
+    from loadtest.jobs.collect import collect, judge
+
+    ledger = collect(args.run, args.spools)
+    print(f"{args.run}: {ledger['rows']} rows of {ledger['planned_turns']} planned turns", file=sys.stderr)
+    return 0 if args.no_report else judge(args.run)
 
 
 def _join(args: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     worker_cpu_share_max: float | None  # worst worker, highest 3 s average
     clock_bound_ms_max: float | None
     measured_requests: int
+    workers_lost_max: int = 0  # a profile may allow the loss of so many, and of the turns they had
     dropped_share_max: float = DROPPED_SHARE_MAX  # a profile about overload may allow more
     ledger_mismatches: tuple[tuple[int, str], ...] = ()  # sums that do not hold: by how many, and in words
 
@@ -63,8 +64,13 @@ def _account(f: Figures) -> list[Reason | None]:
         if f.planned_turns >= f.stored_turns
         else _above(f.stored_turns - f.planned_turns, 0, "account", "{} rows belong to no planned turn"),
         *(Reason("ledger", figure, 0, f"the ledger does not add up: {text}") for figure, text in f.ledger_mismatches),
-        _above(f.lost_turns, 0, "lost", "{} turns were lost with a worker"),
-        _above(f.workers_lost, 0, "workers", "{} of " + str(f.workers_expected) + " workers were lost"),
+        # Without a lost worker no loss is allowed: then the disk or the network took the rows.
+        None
+        if 0 < f.workers_lost <= f.workers_lost_max
+        else _above(f.lost_turns, 0, "lost", "{} turns were lost with a worker"),
+        _above(
+            f.workers_lost, f.workers_lost_max, "workers", "{} of " + str(f.workers_expected) + " workers were lost"
+        ),
         _above(f.rows_overflowed, 0, "recorder", "{} rows did not fit into the recorder's queue"),
         _above(
             100 * dropped_share,

@@ -208,6 +208,8 @@ def read_manifest(run: Path) -> dict[str, Any]:
 def require_finished(run: Path) -> dict[str, Any]:
     """The manifest of a run whose rows are all stored; RunFolderError for one that is half written."""
     manifest = read_manifest(run)
+    if manifest.get("state") == "spooled":
+        raise RunFolderError(f"{run}: its rows are in the workers' spools; run `loadtest collect {run} SPOOL...` first")
     if manifest.get("state") not in ("recorded", "joined", "reported"):
         raise RunFolderError(
             f"{run}: the run did not end (state {manifest.get('state')!r}); rows so far are in requests/ and spool/, "

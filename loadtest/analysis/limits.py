@@ -33,7 +33,18 @@ def _load(manifest: dict[str, Any]) -> list[str]:
         said.append("One target only: nothing here compares routers.")
     if manifest.get("stopped_early_s") is not None:
         said.append(f"The run was stopped after {manifest['stopped_early_s']:g} s of {manifest['offered_s']:g} s.")
-    return said
+    return [*said, *_hole(manifest)]
+
+
+def _hole(manifest: dict[str, Any]) -> list[str]:
+    """Workers that were lost: from when on their share of the load is missing."""
+    workers = manifest.get("workers", [])
+    return [
+        f"Worker {worker.get('worker')} of {len(workers)} was lost {worker['lost_from_s']:.1f} s after the start: its "
+        "share of the load is missing from then on, and what it had in flight is lost."
+        for worker in workers
+        if worker.get("lost") and worker.get("lost_from_s") is not None
+    ]
 
 
 def _percentiles(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:

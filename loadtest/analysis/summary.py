@@ -219,6 +219,7 @@ def _fit(
             first_turns=account["first_turns"],
             workers_expected=expected,
             workers_lost=max(lost, expected - len(workers)),
+            workers_lost_max=int(manifest.get("workers_lost_max") or 0),
             rows_overflowed=sum(int(worker.get("rows_overflowed") or 0) for worker in workers),
             send_lag_ms_p99=harness["send_lag_ms"]["p99"],
             ttft_ms_p50=latency["ttft_ms"]["service"]["p50"],

@@ -17,6 +17,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +25,21 @@ import msgspec
 import zmq
 
 from loadtest.clock import Deadline
+from loadtest.collector.account import Close, close_account
 from loadtest.collector.rows import RowStore
-from loadtest.records import Outcome, RequestRecord
 from loadtest.spool import SpoolError
-from loadtest.traffic.plan import Plan, PlannedArrival, Stripe, planned_arrivals
 
 FLUSH_S = 3.0
+PORT_WAIT_S = 10.0
 NICENESS = 10
 FRAMES_PER_TURN_MAX = 200  # so that a flood of frames cannot keep the close command waiting
-
-
-class Close(msgspec.Struct, frozen=True, kw_only=True):
-    """The last command: what was planned, so that every planned turn can be given a row."""
-
-    plan: Plan
-    t0_ns: int
-    stripes: list[Stripe]  # empty for closed members: there planned = started
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.collector", description=__doc__.split("\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="run folder to write to")
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on for workers")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes any that is free")
     args = parser.parse_args(argv)
     # Ctrl-C reaches the whole process group; the plugin decides when collecting ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,13 +48,32 @@ def main(argv: list[str] | None = None) -> int:
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     try:
-        port = socket.bind_to_random_port(f"tcp://{args.bind}")
+        try:
+            port = _bind(socket, args.bind, args.port)
+        except zmq.ZMQError as error:
+            print(f"collector: cannot listen on {args.bind}:{args.port}: {error}", file=sys.stderr)
+            return 1
         _say({"port": port})
         account = _collect(socket, RowStore(args.run), args.run / "spool")
         _say({"account": account})
     finally:
         context.destroy(linger=0)
     return 0
+
+
+def _bind(socket: zmq.Socket[bytes], address: str, port: int) -> int:
+    """Listen, and return the port. One that is given may still be held by the run before, which is being stored."""
+    if not port:
+        return int(socket.bind_to_random_port(f"tcp://{address}"))
+    deadline = Deadline(PORT_WAIT_S)
+    while True:
+        try:
+            socket.bind(f"tcp://{address}:{port}")
+            return port
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE or deadline.over():
+                raise
+            time.sleep(0.1)
 
 
 def _collect(socket: zmq.Socket[bytes], store: RowStore, spools: Path) -> dict[str, Any]:
@@ -84,31 +97,7 @@ def _collect(socket: zmq.Socket[bytes], store: RowStore, spools: Path) -> dict[s
     damaged += _take_frames(socket, store)
     leftover_bytes = store.take_leftovers(spools)
     close = msgspec.json.decode(line, type=Close) if line.strip() else None
-    open_rows = store.close_open()
-    planned, filled = None, 0
-    if close is not None and close.stripes:
-        planned, filled = _fill_missing(store, close)
-    store.flush()
-    return {
-        "planned_turns": planned,
-        "rows": store.outcomes.total(),
-        "outcomes": {outcome: store.outcomes[outcome] for outcome in Outcome if store.outcomes[outcome]},
-        "open_rows": open_rows,
-        "filled_rows": filled,
-        "leftover_bytes": leftover_bytes,
-        "damaged_frames": damaged,
-    }
-
-
-def _fill_missing(store: RowStore, close: Close) -> tuple[int, int]:
-    schedule = close.plan.schedule()
-
-    def row_of(one: PlannedArrival) -> RequestRecord:
-        at_ns = close.t0_ns + one.due_us * 1000
-        shape = schedule.shape(one.arrival)
-        return close.plan.row(shape, 0, worker=one.worker, seq=-1, t0_ns=close.t0_ns, at_ns=at_ns)
-
-    return store.fill_missing(planned_arrivals(close.plan, schedule, close.stripes), row_of)
+    return close_account(store, close, leftover_bytes=leftover_bytes, damaged_frames=damaged)
 
 
 def _take_frames(socket: zmq.Socket[bytes], store: RowStore) -> int:

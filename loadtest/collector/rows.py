@@ -67,7 +67,7 @@ class RowStore:
         self._e2e_ns = LogHistogram()
         self._slow_bucket = 0
         self.outcomes: Counter[str] = Counter()
-        self.rows_by_arrival: Counter[int] = Counter()
+        self._turns_stored: dict[int, int] = {}  # by arrival: bit t is set when turn t has a row
 
     def take(self, name: str, start: int, data: bytes) -> int:
         """Take one frame of spool `name` that begins at byte `start`; return the byte up to which all is here.
@@ -120,7 +120,7 @@ class RowStore:
             record = replace(record, chunk_ns=(), chunk_bound_ns=(), chunk_bytes=())
         self._ready.append(record)
         self.outcomes[record.outcome] += 1
-        self.rows_by_arrival[record.arrival] += 1
+        self._turns_stored[record.arrival] = self._turns_stored.get(record.arrival, 0) | 1 << record.turn
         if len(self._ready) >= PART_ROWS_MAX:
             self.flush()
 
@@ -182,16 +182,17 @@ class RowStore:
         """Store a row for every planned turn that has none; return how many turns were planned, and how many filled.
 
         `row_of` gives the row of an arrival's first turn. The first missing turn of an arrival is `lost`, those behind
-        it are `not_reached`. Rows are always written in order of turns, so the number of rows of an arrival is the
-        index of its first missing turn. A filled row has a negative seq: its worker never gave it one.
+        it are `not_reached`, unless a later turn has a row: then they were sent, and a full disk took their rows. A
+        filled row has a negative seq: its worker never gave it one, or nobody knows it any more.
         """
         total = filled = 0
         for one in planned:
             total += one.turns
-            present = self.rows_by_arrival[one.arrival]
-            for turn in range(present, one.turns):
+            stored = self._turns_stored.get(one.arrival, 0)
+            missing = [turn for turn in range(one.turns) if not stored >> turn & 1]
+            for turn in missing:
                 filled += 1
-                outcome = Outcome.LOST if turn == present else Outcome.NOT_REACHED
+                outcome = Outcome.LOST if turn == missing[0] or stored >> turn else Outcome.NOT_REACHED
                 row = row_of(one)
                 self._store(replace(row, turn=turn, outcome=outcome.value, seq=-filled, client_reference=""))
         return total, filled

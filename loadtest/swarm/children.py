@@ -37,12 +37,12 @@ class ChildError(Exception):
 class Collector:
     """The collector process: started with the run, told at the end what was planned, answers with its account."""
 
-    def __init__(self, run: Path, bind: str) -> None:
+    def __init__(self, run: Path, bind: str, port: int = 0) -> None:
         self.received = 0  # rows it has, as it told last
         self.stored = 0  # rows in Parquet
         self._said: dict[str, AsyncResult] = {"port": AsyncResult(), "account": AsyncResult()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.collector", "--run", str(run), "--bind", bind],
+            [sys.executable, "-m", "loadtest.collector", "--run", str(run), "--bind", bind, "--port", str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             process_group=0,
@@ -130,3 +130,16 @@ def run_step(arguments: Sequence[str]) -> int:
         end(process, TERMINATED_WAIT_S)
         logger.error("loadtest %s did not end within %.0f s", arguments[0], JOIN_S)
         return 1
+
+
+def judge(folder: Path) -> int:
+    """Join, report, and the exit code they lead to: 1 could not, 4 unfit, 3 an SLO missed, 0 pass."""
+    # A join that found no reputation says so and ends with 1, but it has written all there is to report.
+    run_step(["join", str(folder)])
+    path = folder / "summary.json"
+    if not path.exists() or run_step(["report", str(folder)]):
+        return 1
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if summary["fit"]["verdict"] != "fit":
+        return 4
+    return 3 if summary["result"]["verdict"] == "fail" else 0

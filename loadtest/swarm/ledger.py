@@ -96,6 +96,11 @@ def final_mismatches(
         more = _less(stored, handed, f"collector: {handed} rows acknowledged, {stored} stored")
         return found if more is None else [*found, more]
     spooled = sum(report["rows_spooled"] for report in told)
+    if any(report["rows_refused"] for report in told):
+        # What a full disk refused is stored as lost, whatever it was: only what was spooled can be asked for.
+        stored = account["rows"] - made_up
+        differ = _differ(spooled, stored, f"collector: {spooled} rows spooled, {stored} of them stored")
+        return found if differ is None else [*found, differ]
     row_sum = _differ(spooled, account["rows"], f"collector: {spooled} rows spooled, {account['rows']} stored")
     found += [] if row_sum is None else [row_sum]
     by_outcome: Counter[str] = Counter()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
 import logging
-import platform
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,16 +13,18 @@ from typing import Any
 import gevent
 import msgspec
 
-from loadtest import __version__, runfolder
+from loadtest import runfolder
 from loadtest.clock import Deadline, measure_wall_offset, mono_ns, wall_ns
 from loadtest.records import SCHEMA_VERSION, Target
-from loadtest.swarm.children import ChildError, Collector, Observer, run_step
+from loadtest.swarm.children import ChildError, Collector, Observer, judge
 from loadtest.swarm.guard import Guard, Stop
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
 from loadtest.swarm.reports import Reports
+from loadtest.swarm.rollcall import RollCall
 from loadtest.swarm.screen import Screen
 from loadtest.swarm.standing import Clerk, Standing, final_figures
+from loadtest.swarm.versions import versions
 from loadtest.traffic.ceilings import Ceilings
 from loadtest.traffic.plan import Plan, Stripe
 from loadtest.traffic.profile import Profile, profile_hash
@@ -49,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     report: bool
     host: str
     users: int
+    spool_only: bool = False  # the workers keep their rows, `loadtest collect` brings them
+    collector_port: int = 0  # 0: any that is free
+    encrypted_path: str | None = None  # what encrypts the way to the workers, as the user declared
     trace_file: str | None = None
     trace_speed: float = 1.0
     ceilings: Ceilings = Ceilings()
@@ -80,7 +82,7 @@ class MasterRun:
         self._started_wall_ns = wall_ns()
         self._wall = measure_wall_offset()
         self.reports = Reports(plan.run, stripes.values())
-        self._clerk = Clerk(plan.run, self.reports, self.folder)
+        self._clerk = Clerk(plan.run, self.reports, self.folder, profile.load.workers_lost_max)
         self._mismatches: list[Mismatch] = []
         self.standing: Standing | None = None  # as of the last second
         self._guard = Guard(settings.ceilings)
@@ -90,9 +92,11 @@ class MasterRun:
         self._t0_ns: int | None = None
         self._stopped_ns: int | None = None
         self.finishing = False
+        self.profile_hash = profile_hash(profile)
+        self.roll = RollCall(stripes, self.profile_hash)
         self.exit_code: int | None = None
         runfolder.write_manifest(self.folder, self._manifest("running"))
-        self.collector = Collector(self.folder, settings.bind)
+        self.collector = None if settings.spool_only else Collector(self.folder, settings.bind, settings.collector_port)
         self._observer = Observer(self.folder, settings.host) if settings.observe else None
         self._watcher = gevent.spawn(self._watch)
 
@@ -144,7 +148,9 @@ class MasterRun:
     def _lose(self, stripe: int, why: str) -> None:
         if stripe not in self.reports.lost:
             self.reports.lost.add(stripe)
-            logger.error("worker %d %s: what it had in flight and still to send is lost, the run is unfit", stripe, why)
+            allowed = len(self.reports.lost) <= self._profile.load.workers_lost_max
+            verdict = "which the profile allows" if allowed else "the run is unfit"
+            logger.error("worker %d %s: what it had in flight and still to send is lost, %s", stripe, why, verdict)
 
     @property
     def load_ended(self) -> bool:
@@ -165,8 +171,8 @@ class MasterRun:
                 warmup_s=self.plan.warmup_us / 1e6,
                 planned_s=self.plan.horizon_us / 1e6,
                 ended=self.load_ended,
-                received=self.collector.received,
-                stored=self.collector.stored,
+                received=0 if self.collector is None else self.collector.received,
+                stored=0 if self.collector is None else self.collector.stored,
             )
             self._view.show(self.standing)
             if self.stopped_by is None and not self.load_ended:
@@ -199,6 +205,9 @@ class MasterRun:
         self._await_finals(drain_s + FINALS_WAIT_S)
         self._see_who_left()
         self._put_view_away()
+        if self.collector is None:
+            self._leave_spools()
+            return
         try:
             account = self.collector.close(self.plan, self._t0_ns or 0, self._stripes_done())
         except ChildError as error:
@@ -213,15 +222,29 @@ class MasterRun:
         manifest = self._manifest("recorded", account)
         runfolder.write_manifest(self.folder, manifest)
         logger.info("run folder: %s (%d rows)", self.folder, account["rows"])
+        self._finish_observer()
+        self.exit_code = judge(self.folder) if self._settings.report else 0
+
+    def _leave_spools(self) -> None:
+        """Write down what `loadtest collect` needs beside the spools."""
+        close = {"plan": self.plan, "t0_ns": self._t0_ns or 0, "stripes": self._stripes_done()}
+        runfolder.write_text(self.folder / "close.json", msgspec.json.encode(close).decode())
+        self._mismatches = list(self.reports.mismatches)
+        runfolder.write_manifest(self.folder, self._manifest("spooled"))
+        self._finish_observer()
+        logger.info("the rows are in the workers' spools; complete the run with: loadtest collect %s", self.folder)
+        self.exit_code = 0
+
+    def _finish_observer(self) -> None:
         if self._observer is not None:
             rules = self._profile.observe
             self._observer.finish(rules.grace_s + rules.lookup_deadline_s + 15)
-        self.exit_code = self._judge() if self._settings.report else 0
 
     def abort(self) -> None:
         """The run cannot go on: end the children; the folder keeps what it has."""
         self._put_view_away()
-        self.collector.kill()
+        if self.collector is not None:
+            self.collector.kill()
         self._give_up_children()
         self.exit_code = 1
 
@@ -257,18 +280,6 @@ class MasterRun:
             for s in self.reports.stripes
         ]
 
-    def _judge(self) -> int:
-        """Join, report, and the exit code they lead to: 1 could not, 4 unfit, 3 an SLO missed, 0 pass."""
-        # A join that found no reputation says so and ends with 1, but it has written all there is to report.
-        run_step(["join", str(self.folder)])
-        path = self.folder / "summary.json"
-        if not path.exists() or run_step(["report", str(self.folder)]):
-            return 1
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["fit"]["verdict"] != "fit":
-            return 4
-        return 3 if summary["result"]["verdict"] == "fail" else 0
-
     # What is written down.
 
     def _manifest(self, state: str, account: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -285,7 +296,7 @@ class MasterRun:
             "profile": {
                 "name": profile.name,
                 "source": profile.source,
-                "hash": profile_hash(profile),
+                "hash": self.profile_hash,
                 "text": profile.text,
             },
             "seed": plan.seed,
@@ -313,9 +324,11 @@ class MasterRun:
                 "bound_ns": max(self._wall.bound_ns, now.bound_ns) + abs(now.offset_ns - self._wall.offset_ns),
             },
             "workers_expected": len(self.stripes),
+            "workers_lost_max": profile.load.workers_lost_max,
             "workers": [self._worker_entry(stripe) for stripe in self.reports.stripes],
             "targets": [msgspec.to_builtins(target) for target in self._targets],
             "host": settings.host,
+            "encrypted_path": settings.encrypted_path,
             "observed": settings.observe,
             "users": settings.users,
             "slos": [{"metric": slo.metric, "limit": slo.limit, "kind": slo.kind} for slo in profile.slos],
@@ -327,7 +340,7 @@ class MasterRun:
             },
             "ledger": self._ledger(account),
             "live": final_figures(self.reports),
-            "versions": _versions(),
+            "versions": versions(),
             "command": shlex.join(sys.argv),
         }
 
@@ -355,13 +368,13 @@ class MasterRun:
 
     def _ledger(self, account: dict[str, Any] | None) -> dict[str, Any]:
         """Planned turns against stored rows: an open plan is walked by the collector, members count what they begin."""
-        if account is None:
+        if account is None and not self.finishing:
             return {}
         totals = self.reports.totals()
-        planned = totals.planned_turns if account["planned_turns"] is None else account["planned_turns"]
+        planned = account and account["planned_turns"]
         return {
-            **account,
-            "planned_turns": planned,
+            **(account or {}),
+            "planned_turns": totals.planned_turns if planned is None else planned,
             "planned_turns_by_workers": totals.planned_turns,
             "started_turns": totals.started_turns,
             "ended_turns_by_workers": totals.outcomes,
@@ -371,13 +384,3 @@ class MasterRun:
             "live_reports_missed": self.reports.live.gaps,
             "mismatches": [{"figure": m.figure, "text": m.text} for m in self._mismatches],
         }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("locust", "gevent", "httptools", "numpy", "faker", "tiktoken", "msgspec", "pyzmq")
-    return {
-        "loadtest": __version__,
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }

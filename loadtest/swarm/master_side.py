@@ -18,6 +18,7 @@ from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
 from loadtest.swarm import options, preflight
 from loadtest.swarm.children import ChildError
+from loadtest.swarm.doors import check_doors
 from loadtest.swarm.drain import drain_before_quit
 from loadtest.swarm.driver import sleep_until
 from loadtest.swarm.ending import CUT, cut_drain
@@ -26,6 +27,7 @@ from loadtest.swarm.patience import be_patient
 from loadtest.swarm.screen import view_for
 from loadtest.swarm.standing import Standing
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
+from loadtest.swarm.versions import deciding_versions
 from loadtest.swarm.webui import add_tabs
 from loadtest.swarm.worker_side import WorkerSide
 from loadtest.traffic.ceilings import Ceilings, with_ceilings
@@ -54,6 +56,7 @@ class MasterSide:
         self._exit_code: int | None = None
         self._finishing = 0  # runs that are being joined or reported
         self._last_standing: Standing | None = None
+        self._or_refuse(lambda: check_doors(environment))
         self._profile, self._trace, self._ceilings = self._read_profile()
         self._run_time_s = self._take_over_run_time()
         if environment.web_ui is None:
@@ -71,6 +74,7 @@ class MasterSide:
             environment.events.heartbeat_sent.add_listener(self._on_heartbeat)
             self._runner.register_message("loadtest_clock", self._on_clock_ping)
             self._runner.register_message("loadtest_refused", self._on_refused)
+            self._runner.register_message("loadtest_accepted", self._on_accepted)
         self._runner.greenlet.spawn(self._watch_workers)
 
     # Set up.
@@ -179,6 +183,9 @@ class MasterSide:
             observe=not parsed.no_observe,
             report=not parsed.no_report,
             host=self._environment.host or targets[0].url or "",
+            collector_port=parsed.collector_port,
+            spool_only=parsed.spool_only,
+            encrypted_path=parsed.encrypted_path or None,
             users=self._runner.target_user_count,
             trace_file=parsed.trace or None,
             trace_speed=parsed.speed,
@@ -188,13 +195,15 @@ class MasterSide:
         view = view_for(logging.getLogger("loadtest"), wanted=self._own_view and not parsed.no_screen)
         self._run = MasterRun(plan, profile, targets, settings, stripes, view=view, end_load=self._end_load)
         logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, profile.name, plan.seed, len(clients))
-        port = self._run.collector.port
+        port = 0 if self._run.collector is None else self._run.collector.port
         if self._worker is not None:
-            self._worker.make_run(plan, 0, f"tcp://127.0.0.1:{port}", None)
+            self._worker.make_run(plan, 0, f"tcp://127.0.0.1:{port}" if port else None, None)
             return
         for client, stripe in stripes.items():
             message = {"plan": msgspec.msgpack.encode(plan), "worker": stripe, "port": port}
+            message["versions"] = deciding_versions()
             self._runner.send_message("loadtest_plan", message, client_id=client)
+        gevent.spawn(self._call_roll, self._run)
 
     def _workers(self) -> list[Any]:
         clients = self._runner.clients
@@ -206,6 +215,23 @@ class MasterSide:
         run = self._run
         if run is None or run.begun:
             return
+        if self._worker is not None:
+            self._begin(run)
+        else:
+            gevent.spawn(self._begin_when_accepted, run)
+
+    def _begin_when_accepted(self, run: MasterRun) -> None:
+        if run.roll.complete() and self._run is run and not run.begun and not run.finishing:
+            self._begin(run)
+
+    def _call_roll(self, run: MasterRun) -> None:
+        """End a run that one of the workers cannot carry out."""
+        if not run.roll.complete() and self._run is run and not run.finishing:
+            logger.error("%s", run.roll.refusal)
+            self._exit_code = preflight.EXIT_NOT_RUN
+            self._end_load()
+
+    def _begin(self, run: MasterRun) -> None:
         horizon_us = self._horizon_us(run)
         # A short run keeps three quarters of itself for measuring; the report states the warm-up it had.
         warmup_us = min(int(self._profile.load.warmup_s * 1e6), horizon_us // 4)
@@ -269,9 +295,12 @@ class MasterSide:
         self._runner.send_message("loadtest_clock", answer, client_id=msg.node_id)
 
     def _on_refused(self, msg: Any, **_: Any) -> None:
-        logger.error("worker %s cannot take part: %s", msg.node_id, msg.data["text"])
-        self._exit_code = preflight.EXIT_NOT_RUN
-        self._end_load()
+        if self._run is not None:
+            self._run.roll.refused(msg.node_id, msg.data["text"])
+
+    def _on_accepted(self, msg: Any, **_: Any) -> None:
+        if self._run is not None and msg.data["run"] == self._run.plan.run:
+            self._run.roll.accepted(msg.node_id, msg.data["profile_hash"])
 
     # It ends.
 

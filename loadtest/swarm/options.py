@@ -57,6 +57,33 @@ def add_options(parser: LocustArgumentParser) -> None:
         "requests_per_s, tokens, cost (with a price_...), time_s, error_share; may be repeated",
         include_in_web_ui=False,
     )
+    add(
+        "--spool-only",
+        action="store_true",
+        help="rows stay in the workers' spools, under --runs-dir of each; `loadtest collect` completes the run",
+        include_in_web_ui=False,
+    )
+    add(
+        "--collector-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="port for the workers' rows, for tunnels and firewalls; default: any that is free",
+        include_in_web_ui=False,
+    )
+    add(
+        "--insecure",
+        action="store_true",
+        help="listen for workers or browsers beyond this machine without encryption or login",
+        include_in_web_ui=False,
+    )
+    add(
+        "--encrypted-path",
+        default="",
+        metavar="NAME",
+        help="what encrypts the way to an address beyond this machine, as in wg0; kept in the manifest",
+        include_in_web_ui=False,
+    )
     add("--no-screen", action="store_true", help="plain lines instead of the live screen", include_in_web_ui=False)
     add("--save-text", action="store_true", help="keep what every answer said, in texts/ of the run folder")
     add("--no-observe", action="store_true", help="do not watch nodes and tasks while the run goes on")

@@ -101,6 +101,28 @@ def check_allowed(targets: Sequence[Target], allowed_hosts: Sequence[str]) -> No
             )
 
 
+def check_listening(
+    master_host: str | None, web_host: str | None, *, encrypted: str, insecure: bool, login: bool
+) -> None:
+    """What listens beyond this machine needs an encrypted path, and a page a login too, or --insecure.
+
+    `master_host` and `web_host` are None for what does not listen at all.
+    """
+    if insecure:
+        return
+    for host, option in ((master_host, "--master-bind-host"), (web_host, "--web-host")):
+        if host is not None and not _is_loopback(host) and not encrypted:
+            raise SetupError(
+                f"{option} {host} is open to other machines and nothing there is encrypted: use an SSH tunnel, name "
+                "the encrypted network it is on with --encrypted-path, or say --insecure",
+                EXIT_USAGE,
+            )
+    if web_host is not None and not _is_loopback(web_host) and not login:
+        raise SetupError(
+            f"--web-host {web_host} lets other machines start load: add --web-login, or say --insecure", EXIT_USAGE
+        )
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

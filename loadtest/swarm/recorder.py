@@ -30,9 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The spool of one worker and the greenlet that ships it. Made after the fork."""
+    """The spool of one worker and the greenlet that ships it. Made after the fork.
 
-    def __init__(self, path: Path, collector: str) -> None:
+    Without a collector nothing is shipped: the spool stays, for `loadtest collect`.
+    """
+
+    def __init__(self, path: Path, collector: str | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_EXCL, 0o600)
@@ -46,11 +49,13 @@ class Recorder:
         self._written = 0
         self._sent = 0
         self._acknowledged = 0
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.SNDHWM, 64)
-        self._socket.connect(collector)
-        self._shipper = gevent.spawn(self._ship)
+        self._context = self._shipper = None
+        if collector is not None:
+            self._context = zmq.Context()
+            self._socket = self._context.socket(zmq.DEALER)
+            self._socket.setsockopt(zmq.SNDHWM, 64)
+            self._socket.connect(collector)
+            self._shipper = gevent.spawn(self._ship)
 
     def write(self, entry: spool.Entry) -> None:
         """Append one entry with one write. A full disk loses this entry, counts it, and keeps the spool readable."""
@@ -79,6 +84,10 @@ class Recorder:
 
     def finish(self, seconds: float) -> bool:
         """Wait until everything is acknowledged, at most so long. The spool file goes only when it is."""
+        if self._context is None or self._shipper is None:
+            os.fsync(self._file)
+            os.close(self._file)
+            return True
         deadline = Deadline(seconds)
         while self._acknowledged < self._written and not deadline.over():
             gevent.sleep(0.05)
@@ -105,6 +114,7 @@ class Recorder:
                 break
             on_the_way += 1
         return {
+            "spool": self._path.name,
             "spooled_bytes": self._written,
             "acknowledged_bytes": self._acknowledged,
             "rows_overflowed": self.rows_overflowed,

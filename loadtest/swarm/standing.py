@@ -149,7 +149,9 @@ def worst(reports: Reports, name: str) -> float | None:
     return max(told) if told else None
 
 
-def live_reasons(reports: Reports, totals: Totals, dropped_share_max: float = DROPPED_SHARE_MAX) -> list[Reason]:
+def live_reasons(
+    reports: Reports, totals: Totals, dropped_share_max: float = DROPPED_SHARE_MAX, workers_lost_max: int = 0
+) -> list[Reason]:
     """The rules of fitness on what is known now. Planned turns have no rows yet, so that sum waits for the end; the
     sums of the ledger are judged with every report."""
     measured = reports.live.of(Phase.MEASURE)
@@ -178,6 +180,7 @@ def live_reasons(reports: Reports, totals: Totals, dropped_share_max: float = DR
             clock_bound_ms_max=None if clock_ns is None else clock_ns / 1e6,
             measured_requests=n,
             dropped_share_max=dropped_share_max,
+            workers_lost_max=workers_lost_max,
             ledger_mismatches=tuple(reports.mismatches),
         )
     )
@@ -208,10 +211,11 @@ def observed_nodes(folder: Path) -> tuple[list[Node], int]:
 class Clerk:
     """Makes the standing of one run from its reports; `stored` is the collector's own count."""
 
-    def __init__(self, run: str, reports: Reports, folder: Path) -> None:
+    def __init__(self, run: str, reports: Reports, folder: Path, workers_lost_max: int = 0) -> None:
         self._run = run
         self._reports = reports
         self._folder = folder
+        self._workers_lost_max = workers_lost_max
         self._rates = Rates()
 
     def standing(
@@ -248,7 +252,7 @@ class Clerk:
             cpu_share_max=worst(reports, "cpu_share_max"),
             loop_overshoot_ms_p99=worst(reports, "loop_overshoot_ms_p99"),
             clock_bound_ms_max=None if clock_ns is None else clock_ns / 1e6,
-            reasons=live_reasons(reports, totals),
+            reasons=live_reasons(reports, totals, workers_lost_max=self._workers_lost_max),
             nodes=nodes,
             nodes_known=known,
         )

@@ -71,7 +71,7 @@ class WorkerRun:
         plan: Plan,
         worker: int,
         *,
-        collector: str,
+        collector: str | None,
         spools: Path,
         access: Mapping[str, Access],
         ping: Callable[[int], None] | None,

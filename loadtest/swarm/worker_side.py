@@ -12,8 +12,10 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from loadtest.swarm import preflight
+from loadtest.swarm.versions import deciding_versions, difference
 from loadtest.swarm.worker import WorkerRun
 from loadtest.traffic.plan import Plan
+from loadtest.traffic.profile import profile_hash
 
 ERROR_TEXT_MAX = 500
 
@@ -32,7 +34,7 @@ class WorkerSide:
             self._runner.register_message("loadtest_start", self._on_start)
             self._runner.register_message("loadtest_clock", self._on_clock_answer)
 
-    def make_run(self, plan: Plan, stripe: int, collector: str, ping: Callable[[int], None] | None) -> None:
+    def make_run(self, plan: Plan, stripe: int, collector: str | None, ping: Callable[[int], None] | None) -> None:
         """Build everything for one run; `ping` asks the master for its clock, None when we are the master."""
         if self.run is not None:
             self.run.finish()
@@ -50,10 +52,18 @@ class WorkerSide:
         def ping(t1_ns: int) -> None:
             self._runner.send_message("loadtest_clock", {"t1": t1_ns})
 
+        # Before the plan is read: another version may not know its form.
+        differs = difference(msg.data["versions"], deciding_versions())
+        if differs is not None:
+            self._runner.send_message("loadtest_refused", {"text": differs})
+            return
         try:
             plan = msgspec.msgpack.decode(msg.data["plan"], type=Plan)
-            collector = f"tcp://{self._runner.master_host}:{msg.data['port']}"
+            port = msg.data["port"]
+            collector = f"tcp://{self._runner.master_host}:{port}" if port else None
             self.make_run(plan, msg.data["worker"], collector, ping)
+            accepted = {"run": plan.run, "profile_hash": profile_hash(plan.profile())}
+            self._runner.send_message("loadtest_accepted", accepted)
         except Exception as error:
             # Whatever is wrong here must reach the master: it would wait for this worker's rows.
             logger.exception("the plan cannot be carried out")

@@ -65,6 +65,7 @@ class Load:
     late_max_s: float  # an arrival overdue by more is dropped, not sent in a burst
     in_flight_max: int  # open: conversations at once over the whole swarm
     members: int  # closed: community members
+    workers_lost_max: int  # so many may be lost and the run still be fit; the report shows the hole all the same
 
     @property
     def peak_per_s(self) -> float:
@@ -102,6 +103,7 @@ def read_load(table: Table, changes: dict[str, Any]) -> Load:
     drain_s = table.number("drain_s", 0, 3_600, 30.0)
     time_scale = table.number("time_scale", 0, 100, 1.0)
     late_max_s = table.number("late_max_s", 0, 60, 1.0, above=True)
+    workers_lost_max = table.whole("workers_lost_max", 0, 10_000, 0)
     table.close()
     return Load(
         mode=mode,
@@ -116,6 +118,7 @@ def read_load(table: Table, changes: dict[str, Any]) -> Load:
         late_max_s=late_max_s,
         in_flight_max=in_flight_max,
         members=members,
+        workers_lost_max=workers_lost_max,
     )
 
 

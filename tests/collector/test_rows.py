@@ -97,6 +97,23 @@ def test_every_planned_turn_gets_a_row(tmp_path: Path) -> None:
     assert len({(row["worker"], row["seq"]) for row in rows}) == total
 
 
+def test_a_turn_whose_row_a_full_disk_refused_is_lost_though_the_next_one_has_a_row(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    store.take(NAME, 0, finished(1, arrival=0, turn=1) + finished(2, arrival=1, turn=2))
+    planned = [PlannedArrival(arrival=0, due_us=0, worker=0, turns=3), PlannedArrival(1, 5, 0, 3)]
+    assert store.fill_missing(planned, lambda one: replace(made_row(9), arrival=one.arrival)) == (6, 4)
+    store.flush()
+    rows = runfolder.read_table(tmp_path, "requests").to_pylist()
+    assert sorted((row["arrival"], row["turn"], row["outcome"]) for row in rows) == [
+        (0, 0, "lost"),
+        (0, 1, "ok"),
+        (0, 2, "not_reached"),
+        (1, 0, "lost"),
+        (1, 1, "lost"),
+        (1, 2, "ok"),
+    ]
+
+
 def test_rows_of_a_collector_that_died_are_recovered_once(tmp_path: Path) -> None:
     first = RowStore(tmp_path)
     stored, unstored = finished(0), finished(1, 1)

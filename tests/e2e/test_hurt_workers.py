@@ -39,6 +39,10 @@ def test_a_killed_worker_loses_only_what_it_had_in_flight(network: Network, tmp_
     assert set(outcomes) == {"ok", "lost", "not_reached"}
     assert reasons(result)["lost"] == outcomes["lost"] and reasons(result)["workers"] == 1
 
+    (hole,) = [text for text in result.summary()["limits"] if "was lost" in text]
+    assert hole.startswith(f"Worker {killed} of 3 was lost")
+    assert hole in (result.run / "summary.md").read_text() and hole in (result.run / "report.html").read_text()
+
     # The server saw what the rows say was sent, and nothing else: what was in flight has one lost row each.
     network.stop()
     seen = sent_references(network.truth)
@@ -54,6 +58,21 @@ def test_a_killed_worker_loses_only_what_it_had_in_flight(network: Network, tmp_
     assert {row["worker"] for row in unsent} == {killed}
     assert len(unsent) == manifest["ledger"]["filled_rows"] > 0
     assert all(row["outcome"] != "lost" or row["worker"] == killed for row in rows)
+
+
+def test_a_profile_may_allow_the_loss_of_a_worker(network: Network, tmp_path: Path) -> None:
+    profile = write_profile(tmp_path)
+    profile.write_text(profile.read_text().replace("in_flight_max", "workers_lost_max = 1\nin_flight_max"))
+    with swarm(tmp_path, network.url, profile) as one:
+        one.start_master(2)
+        workers = [one.start_worker() for _ in range(2)]
+        one.wait_for_rows()
+        os.kill(workers[1].pid, signal.SIGKILL)
+        result = one.end()
+    outcomes = assert_exact(result)
+    assert outcomes["lost"] > 0 and not {"lost", "workers", "ledger", "account"} & set(reasons(result))
+    assert result.code == (4 if reasons(result) else 0)
+    assert any("was lost" in text for text in result.summary()["limits"]), "the hole is shown all the same"
 
 
 def test_a_worker_that_hangs_for_ten_seconds_loses_nothing(network: Network, tmp_path: Path) -> None:

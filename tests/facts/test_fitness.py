@@ -87,6 +87,13 @@ def test_a_rule_fires_above_its_bound_and_not_at_it(
     assert reason.figure > reason.bound or rule == "empty"
 
 
+def test_a_profile_may_allow_the_loss_of_workers_with_their_turns_and_no_other_loss() -> None:
+    assert reasons(workers_lost=1, workers_lost_max=1, lost_turns=40) == []
+    too_many = reasons(workers_lost=2, workers_lost_max=1, lost_turns=40)
+    assert [reason.rule for reason in too_many] == ["lost", "workers"] and "2 of 3 workers" in too_many[1].text
+    assert [reason.rule for reason in reasons(workers_lost=0, workers_lost_max=1, lost_turns=1)] == ["lost"]
+
+
 @pytest.mark.parametrize(
     "timing",
     ["send_lag_ms_p99", "receive_error_ms_p99", "loop_overshoot_ms_p99", "worker_cpu_share_max", "clock_bound_ms_max"],
