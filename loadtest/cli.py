@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("simulate", help="run a local network to test against", add_help=False)
     _add_run(commands)
     _add_workers(commands)
+    _add_profile(commands)
     _add_check(commands)
     commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
     _add_collect(commands)
@@ -89,9 +90,12 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _add_run(commands: Commands) -> None:
+    from loadtest.traffic.flags import add_flags
+
     run = commands.add_parser(
         "run",
-        usage="loadtest run [-h] --host URL [--workers N] [--runs-dir DIR] PROFILE [-- LOCUST OPTIONS]",
+        usage="loadtest run [-h] --host URL [--workers N] [--runs-dir DIR] [--seed N] [--request-rate R ...] PROFILE "
+        "[-- LOCUST OPTIONS]",
         help="run a profile against a router from this machine",
         description="Run a profile: one master, N worker processes, a run folder with its report at the end.",
         epilog="After a -- come options of Locust or of our plugin, such as: -- -u 200 -t 60s --seed 7 --trace FILE. "
@@ -101,7 +105,22 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
     run.add_argument("--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)")
     run.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where the run folder is made")
+    run.add_argument("--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)")
+    add_flags(run.add_argument_group("instead of what the profile says").add_argument)
     run.set_defaults(command=_run)
+
+
+def _add_profile(commands: Commands) -> None:
+    profile = commands.add_parser("profile", help="check a profile file", description="What concerns profile files.")
+    actions = profile.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = actions.add_parser(
+        "check",
+        help="every mistake in one pass, with its field and line",
+        description="Read a profile and print each of its mistakes as FILE:LINE: field: what is wrong.",
+        epilog="exit codes: 0 no mistakes, 2 mistakes",
+    )
+    check.add_argument("profile", metavar="FILE", help="a .toml file, or the name of a profile in profiles/")
+    check.set_defaults(command=_profile_check)
 
 
 def _add_check(commands: Commands) -> None:
@@ -228,8 +247,23 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from loadtest.jobs.run import run
+    from loadtest.traffic.flags import as_arguments
+    from loadtest.traffic.overrides import with_flags
+    from loadtest.traffic.profile import ProfileError, load_profile
 
-    return run(args.profile, args.host, args.workers, args.runs_dir, args.locust_options)
+    try:
+        with_flags(load_profile(args.profile), args)  # before any process is started for it
+    except ProfileError as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 2
+    options = [*as_arguments(args), "--seed", str(args.seed), *args.locust_options]
+    return run(args.profile, args.host, args.workers, args.runs_dir, options)
+
+
+def _profile_check(args: argparse.Namespace) -> int:
+    from loadtest.jobs.profile_check import profile_check
+
+    return profile_check(args.profile)
 
 
 def _check(args: argparse.Namespace) -> int:

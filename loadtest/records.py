@@ -76,6 +76,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[str, ...] = ()
     stream: bool = True
     timeout_s: float = 120.0
+    headers: tuple[tuple[str, str], ...] = ()  # on every request, beside the harness's own; never a key
+    extra_body: str = ""  # a JSON object whose fields every request's body has too
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

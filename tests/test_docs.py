@@ -15,7 +15,10 @@ from loadtest.traffic.profile import load_profile, profile_names
 
 REPO = Path(__file__).resolve().parent.parent
 README = (REPO / "README.md").read_text()
-COMMANDS = ("demo", "simulate", "run", "workers", "check", "observe", "collect", "join", "report", "accuracy", "trace")
+COMMANDS = (
+    *("demo", "simulate", "run", "workers", "profile", "check", "observe", "collect"),
+    *("join", "report", "accuracy", "trace"),
+)
 
 
 def test_every_profile_is_in_the_readme() -> None:

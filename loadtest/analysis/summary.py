@@ -13,6 +13,7 @@ import pandas as pd
 
 from loadtest.analysis import metrics, nodes, series, slo
 from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Floats, read_joined
+from loadtest.analysis.goodput import goodput
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
 from loadtest.analysis.offered import offered
@@ -48,6 +49,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "account": account,
         "offered": offered(requests, clocks, manifest),
         "latency": latency,
+        "goodput": goodput(manifest.get("goodput") or {}, cohort, _window_s(manifest)),
         "harness": harness,
         "attribution": figures["attribution"],
         "join": figures["join"],
@@ -104,6 +106,12 @@ def _run(manifest: dict[str, Any], requests: pd.DataFrame, clocks: Clocks) -> di
         ],
         "versions": manifest.get("versions") or {},
     }
+
+
+def _window_s(manifest: dict[str, Any]) -> float | None:
+    """How long the measured window was: what was offered, less the warm-up."""
+    offered = manifest.get("stopped_early_s") or manifest.get("offered_s")
+    return max(0.0, offered - (manifest.get("warmup_s") or 0.0)) if offered else None
 
 
 def _utc(wall_ns: int | None) -> str | None:

@@ -85,7 +85,7 @@ class Cortensor:
             body["session_id"] = int(call.session) if _WHOLE_NUMBER.fullmatch(call.session) else call.session
         elif call.session is not None:
             path += f"/{quote(call.session, safe='')}"
-        return _post(path, body, call, key)
+        return _post(path, body, target, call, key)
 
     def read(self, call: Call, exchange: Exchange) -> Answer:
         return read_answer(exchange, stream=call.stream)
@@ -101,7 +101,7 @@ class OpenAIChat:
     def build(self, target: Target, call: Call, key: str | None) -> bytes:
         messages = [{"role": role, "content": content} for role, content in call.messages]
         body = {"model": target.model, "messages": messages, **_openai_fields(call)}
-        return _post("/v1/chat/completions", body, call, key)
+        return _post("/v1/chat/completions", body, target, call, key)
 
     def read(self, call: Call, exchange: Exchange) -> Answer:
         return read_answer(exchange, stream=call.stream)
@@ -116,7 +116,7 @@ class OpenAICompletions:
 
     def build(self, target: Target, call: Call, key: str | None) -> bytes:
         body = {"model": target.model, "prompt": flatten(call.messages), **_openai_fields(call)}
-        return _post("/v1/completions", body, call, key)
+        return _post("/v1/completions", body, target, call, key)
 
     def read(self, call: Call, exchange: Exchange) -> Answer:
         return read_answer(exchange, stream=call.stream)
@@ -141,7 +141,7 @@ class CortensorGateway:
             "max_tokens": call.output_tokens_max,
             "stream": call.stream,
         }
-        return _post("/v1/completions", body, call, key)
+        return _post("/v1/completions", body, target, call, key)
 
     def read(self, call: Call, exchange: Exchange) -> Answer:
         return read_answer(exchange, stream=call.stream, enveloped=True)
@@ -178,7 +178,10 @@ def router_timeout_s(timeout_s: float) -> int:
     return max(1, int(max(timeout_s - 5, timeout_s * 0.8)))
 
 
-def _post(path: str, body: dict[str, Any], call: Call, key: str | None) -> bytes:
+def _post(path: str, body: dict[str, Any], target: Target, call: Call, key: str | None) -> bytes:
+    if target.extra_body:
+        # What the plan decides is refused when the profile is read; a route's other fields may be replaced.
+        body = {**body, **msgspec.json.decode(target.extra_body)}
     payload = msgspec.json.encode(body)
     headers = {
         "Host": call.host_header,
@@ -188,6 +191,7 @@ def _post(path: str, body: dict[str, Any], call: Call, key: str | None) -> bytes
         "Accept-Encoding": "identity",
         "X-Request-ID": call.client_reference,
         "Content-Length": str(len(payload)),
+        **dict(target.headers),
     }
     if call.closes:
         headers["Connection"] = "close"

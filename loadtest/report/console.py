@@ -20,6 +20,7 @@ def console_table(summary: Summary) -> str:
         wording.first_line(summary),
         f"profile {run.get('profile')} ({run.get('profile_hash')}), seed {run.get('seed')}, "
         f"{wording.plural(run.get('workers'), 'worker')}, {wording.window_text(run)}",
+        f"prompts and caps in tokens of {run.get('encoding')}; a node's own encoding may differ",
         *(f"target {t.get('name')}: {t.get('url')} ({t.get('route')})" for t in wording.listed(run, "targets")),
     ]
     measured = [_account(summary), _offered(summary), _latency(summary), _nodes(summary)]

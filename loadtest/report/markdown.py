@@ -23,7 +23,8 @@ def render_markdown(summary: Summary) -> str:
     blocks = [
         f"## {_sign(summary)} {verdicts}: {code(run.get('id', 'run'))}",
         f"{wording.first_line(summary)} Profile {name} ({digest}), seed {seed}, "
-        f"{wording.plural(run.get('workers'), 'worker')}, {wording.window_text(run)}.",
+        f"{wording.plural(run.get('workers'), 'worker')}, {wording.window_text(run)}. "
+        f"Prompts and caps in tokens of {code(run.get('encoding', wording.ABSENT))}; a node's own encoding may differ.",
         "\n".join(
             f"- target {code(t.get('name'))}: {code(t.get('url'))}, route {code(t.get('route'))}"
             for t in wording.listed(run, "targets")

@@ -155,7 +155,9 @@ def result_sentence(summary: Summary) -> str:
     """Which ceiling ended the run, if one did; how many limits were met, and which were not."""
     stopped = part(summary, "result", "stopped_by").get("text")
     slos = [s for s in listed(summary, "result", "slos") if isinstance(s, dict)]
-    return (f"Stopped by a ceiling: {stopped}. " if stopped else "") + _limits_sentence(slos)
+    return (
+        (f"Stopped by a ceiling: {stopped}. " if stopped else "") + _limits_sentence(slos) + goodput_sentence(summary)
+    )
 
 
 def _limits_sentence(slos: list[Summary]) -> str:
@@ -170,6 +172,17 @@ def _limits_sentence(slos: list[Summary]) -> str:
         + (f" Missed: {', '.join(missed)}." if missed else "")
         + (f" Cannot tell: {', '.join(unknown)}." if unknown else "")
     )
+
+
+def goodput_sentence(summary: Summary) -> str:
+    """How much was good by the limits of one request, with a space before it; "" where none were stated."""
+    found = part(summary, "goodput")
+    limits = part(found, "limits")
+    if not limits:
+        return ""
+    names = ", ".join(f"{METRICS[name][0]} {duration(limit)}" for name, limit in limits.items() if name in METRICS)
+    share = f"{percent(found.get('share'))} of {plural(found.get('n'), 'request')}"
+    return f" Goodput {decimal(found.get('per_s'))}/s: {share} ended well within {names}."
 
 
 def first_line(summary: Summary) -> str:

@@ -332,6 +332,7 @@ class MasterRun:
             "observed": settings.observe,
             "users": settings.users,
             "slos": [{"metric": slo.metric, "limit": slo.limit, "kind": slo.kind} for slo in profile.slos],
+            "goodput": dict(profile.goodput),
             "observe": {
                 "poll_s": profile.observe.poll_s,
                 "grace_s": profile.observe.grace_s,

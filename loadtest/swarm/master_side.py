@@ -31,6 +31,7 @@ from loadtest.swarm.versions import deciding_versions
 from loadtest.swarm.webui import add_tabs
 from loadtest.swarm.worker_side import WorkerSide
 from loadtest.traffic.ceilings import Ceilings, with_ceilings
+from loadtest.traffic.overrides import with_flags
 from loadtest.traffic.plan import Plan
 from loadtest.traffic.profile import Profile, load_profile
 from loadtest.traffic.replay import Trace
@@ -102,7 +103,7 @@ class MasterSide:
         load = profile.load
         self._environment.user_classes[:] = [OpenArrivals if load.mode == "open" else ClosedMembers]
         self._environment.stop_timeout = options.stop_timeout_s(parsed, load.drain_s)
-        if parsed.num_users is None:
+        if parsed.num_users is None or parsed.headless:
             parsed.num_users = load.in_flight_max if load.mode == "open" else load.members
         if parsed.spawn_rate is None:
             parsed.spawn_rate = min(parsed.num_users, SPAWN_RATE_MAX)
@@ -117,7 +118,7 @@ class MasterSide:
         parsed = self._environment.parsed_options
         if not parsed.headless:
             return None
-        run_time_s, parsed.run_time = parsed.run_time, None
+        run_time_s, parsed.run_time = parsed.duration or parsed.run_time, None
         return None if run_time_s is None else float(run_time_s)
 
     def _check_targets(self) -> tuple[Target, ...]:
@@ -365,6 +366,7 @@ def _load(parsed: Any) -> tuple[Profile, Trace | None, Ceilings]:
     """The profile, trace and ceilings of the command line; SetupError with the reader's own lines."""
     try:
         profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
+        profile = with_flags(profile, options.with_locusts_own(parsed, profile.load.mode))
         trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed) if parsed.trace else None
         ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
         Schedule(profile, 0, trace)  # says now, and not on a worker, that a profile and a trace do not go together

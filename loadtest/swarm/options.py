@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from functools import partial
 
 from locust.argument_parser import LocustArgumentParser
+
+from loadtest.traffic.flags import add_flags
 
 DEFAULT_PROFILE = "community"
 STOP_TIMEOUT_FROM_PROFILE = -1
@@ -21,6 +24,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         exit_code_on_error=0,
     )
     add = parser.add_argument
+    add_flags(partial(add, include_in_web_ui=False))
     add("--seed", type=int, default=1, help="decides every arrival, text and length; another seed, another run")
     add(
         "--trace",
@@ -96,3 +100,22 @@ def stop_timeout_s(options: Namespace, drain_s: float) -> float:
     Locust's own default of 0 would cut the slowest requests and so flatter the target.
     """
     return drain_s if options.stop_timeout == STOP_TIMEOUT_FROM_PROFILE else float(options.stop_timeout)
+
+
+def with_locusts_own(options: Namespace, mode: str) -> Namespace:
+    """Our flags with what Locust's own say filled in: -t is --duration; -u is --max-concurrency of an open load and
+    --concurrency of a closed one. Where both are given, ours counts.
+
+    With a web UI both belong to the page and may change with every run: the profile stays as it is.
+    """
+    own = Namespace(**vars(options))
+    if not options.headless:
+        return own
+    if options.run_time is not None and own.duration is None:
+        own.duration = str(options.run_time)
+    if options.num_users is not None and own.concurrency is None:
+        if mode == "closed":
+            own.concurrency = str(options.num_users)
+        elif own.max_concurrency is None:
+            own.max_concurrency = str(options.num_users)
+    return own

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtest.traffic import curves
+from loadtest.traffic.changes import OPEN_ONLY, change_load
 from loadtest.traffic.curves import FLAT, Curve
 from loadtest.traffic.reading import Table
 
@@ -66,6 +67,7 @@ class Load:
     in_flight_max: int  # open: conversations at once over the whole swarm
     members: int  # closed: community members
     workers_lost_max: int  # so many may be lost and the run still be fit; the report shows the hole all the same
+    conversations_max: int  # open: no arrival after so many; 0 means no such bound
 
     @property
     def peak_per_s(self) -> float:
@@ -75,9 +77,9 @@ class Load:
 
 def read_load(table: Table, changes: dict[str, Any]) -> Load:
     """Read [load], with the fields that a command line changed in place of the file's."""
-    table.fields = {**table.fields, **changes}
+    change_load(table, changes)
     mode = table.choice("mode", ("open", "closed"))
-    arrivals, rate_per_s, in_flight_max, members = "", 0.0, 0, 0
+    arrivals, rate_per_s, in_flight_max, members, conversations_max = "", 0.0, 0, 0, 0
     curve = FLAT
     clients: tuple[Client, ...] = ()
     if mode == "open":
@@ -88,11 +90,11 @@ def read_load(table: Table, changes: dict[str, Any]) -> Load:
             curve = _read_curve(table)
             clients = _read_clients(table, arrivals)
         in_flight_max = table.whole("in_flight_max", 1, 1_000_000)
+        conversations_max = table.whole("conversations_max", 0, 1_000_000_000, 0)
     else:
         members = table.whole("members", 1, 1_000_000)
     kind = f'arrivals = "{arrivals}"' if arrivals else 'mode = "closed"'
-    open_only = ("arrivals", "rate_per_s", "rate_scale", "curve", "cv", "burstiness", "clients", "in_flight_max")
-    for name in (*open_only, "members"):
+    for name in (*OPEN_ONLY, "members"):
         if name in table.fields and name not in table.asked:
             table.raw(name)
             table.wrong(name, f"has no meaning with {kind}, remove it")
@@ -119,6 +121,7 @@ def read_load(table: Table, changes: dict[str, Any]) -> Load:
         in_flight_max=in_flight_max,
         members=members,
         workers_lost_max=workers_lost_max,
+        conversations_max=conversations_max,
     )
 
 

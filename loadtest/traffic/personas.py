@@ -57,11 +57,9 @@ def read_persona(table: Table, system_prompt_tokens: int) -> Persona:
     """One [[persona]] section; `system_prompt_tokens` is what it has without its own."""
     scenario = read_scenario(table, "scenario", TOKENS_MAX)
     for name in ("prompt_tokens", "output_tokens"):
-        if scenario is not None and name in table.fields:
+        if scenario is not None and name in table.fields and name not in table.changed:
             table.raw(name)
             table.wrong(name, "is told by scenario already, remove one of the two")
-    named = "scenario" in table.fields
-    none = Fixed(1, 1)
     system = table.whole("system_prompt_tokens", 0, TOKENS_MAX, system_prompt_tokens)
     share, depth = _read_shared_prefix(table, system)
     persona = Persona(
@@ -69,8 +67,8 @@ def read_persona(table: Table, system_prompt_tokens: int) -> Persona:
         weight=table.number("weight", 0, 1e9, above=True),
         locales=_read_locales(table),
         text=table.choice("text", TEXTS, "prose"),
-        prompt_tokens=(scenario or (none,))[0] if named else read_length(table, "prompt_tokens", 1, TOKENS_MAX),
-        output_tokens=(scenario or (none,))[-1] if named else read_length(table, "output_tokens", 1, TOKENS_MAX),
+        prompt_tokens=_read_tokens(table, "prompt_tokens", scenario, 0),
+        output_tokens=_read_tokens(table, "output_tokens", scenario, 1),
         turns=read_length(table, "turns", 0, TURNS_MAX),
         think_s=read_length(table, "think_s", 0, 86_400),
         stream_share=table.number("stream_share", 0, 1, 1.0),
@@ -93,6 +91,13 @@ def check_targets(table: Table, persona: Persona, targets: Sequence[Target]) -> 
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(dict.fromkeys(known))}"
             table.wrong("targets", f"{name!r:.60} is neither name nor route of a target, {hint}")
+
+
+def _read_tokens(table: Table, name: str, scenario: tuple[Length, Length] | None, side: int) -> Length:
+    """A length of the scenario's, where there is one and the command line does not say otherwise."""
+    if "scenario" not in table.fields or name in table.changed:
+        return read_length(table, name, 1, TOKENS_MAX)
+    return Fixed(1, 1) if scenario is None else scenario[side]
 
 
 def _read_locales(table: Table) -> tuple[str, ...]:

@@ -5,25 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from loadtest.records import Target
 from loadtest.traffic.ceilings import Ceilings, read_ceilings
+from loadtest.traffic.changes import change_members, changed_text, read_changes
 from loadtest.traffic.load import Load, read_load
 from loadtest.traffic.personas import TOKENS_MAX, Persona, check_targets, read_persona
-from loadtest.traffic.reading import Mistakes, Table
+from loadtest.traffic.reading import Mistake, Mistakes, Table
+from loadtest.traffic.targets import read_target
 
-KEY_ENV = "LOADTEST_API_KEY"
-_CHANGES = "\n# Changed from outside the file, for instance by a command line:\n[changes.load]\n"
+_GOODPUT = ("ttft_ms", "tpot_ms", "e2e_ms")
 _FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parents[2] / "profiles")  # wheel, repository
 
 
 class ProfileError(ValueError):
-    """What is wrong with a profile: one line per mistake, 'file: [section] field: what is wrong, what to do'."""
+    """What is wrong with a profile: one line per mistake, 'file: [section] field: what is wrong, what to do'.
+
+    `found` has the same, with the places apart.
+    """
+
+    def __init__(self, text: str, found: Sequence[Mistake] = ()) -> None:
+        super().__init__(text)
+        self.found = tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +76,19 @@ class Profile:
     targets: tuple[Target, ...]
     writing: Writing
     slos: tuple[Slo, ...]
+    goodput: tuple[tuple[str, float], ...]  # limits of one request in ms: ttft_ms, tpot_ms, e2e_ms
     observe: ObserveRules
     ceilings: Ceilings
 
-    def with_changes(self, **load_fields: float | str | None) -> Profile:
-        """The profile with other values in its [load] section, for command line flags; None leaves a field as it is.
+    def with_changes(self, **changes: Mapping[str, Any]) -> Profile:
+        """The profile with other values, by section: load={"rate_per_s": 5}, persona=..., target=..., goodput=...
 
-        The changes are written into `text` as a [changes.load] section, so that workers and the manifest, which get
-        the text, and the hash all tell the run that was really made. Raises ProfileError.
+        The changes are written into `text` as [changes.*] sections, so that workers and the manifest, which get
+        the text, and the hash all tell the run that was really made. Raises ProfileError, or ValueError for a value
+        that TOML does not have.
         """
-        given = {name: value for name, value in load_fields.items() if value is not None}
-        if not given:
-            return self
-        text, _, _ = self.text.partition(_CHANGES)
-        before = tomllib.loads(self.text).get("changes", {}).get("load", {})
-        lines = [f"{name} = {json.dumps(value)}" for name, value in {**before, **given}.items()]
-        return parse_profile(text + _CHANGES + "\n".join(lines) + "\n", self.source)
+        given = {section: fields for section, fields in changes.items() if fields}
+        return parse_profile(changed_text(self.text, given), self.source) if given else self
 
 
 def profile_names() -> list[str]:
@@ -93,6 +98,11 @@ def profile_names() -> list[str]:
 
 def load_profile(name_or_file: str) -> Profile:
     """Read a named profile ("demo") or a file ("my/load.toml"). Raises ProfileError."""
+    return parse_profile(*profile_text(name_or_file))
+
+
+def profile_text(name_or_file: str) -> tuple[str, str]:
+    """The text of a named profile or file, not parsed, and how errors name it. Raises ProfileError."""
     if name_or_file.endswith(".toml") or "/" in name_or_file:
         path = Path(name_or_file)
     else:
@@ -106,7 +116,7 @@ def load_profile(name_or_file: str) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ProfileError(f"{name_or_file}: cannot be read ({reason}), name a readable .toml file") from None
-    return parse_profile(text, f"profiles/{path.name}" if path.parent in _FOLDERS else str(path))
+    return text, f"profiles/{path.name}" if path.parent in _FOLDERS else str(path)
 
 
 def parse_profile(text: str, source: str) -> Profile:
@@ -117,14 +127,20 @@ def parse_profile(text: str, source: str) -> Profile:
         raise ProfileError(f"{source}: not valid TOML, correct it: {error}") from None
     mistakes = Mistakes(source)
     top = Table(fields, "", mistakes)
-    load = read_load(top.table("load"), _changes(top))
+    changes = read_changes(top)
+    load = read_load(top.table("load"), changes["load"])
     writing = _read_writing(top.table("writing"))
     members = top.tables("persona", required=True)
+    change_members(members, changes["persona"])
     personas = tuple(read_persona(table, writing.system_prompt_tokens) for table in members)
-    targets = tuple(_read_target(table) for table in top.tables("target", required=True))
+    asked = top.tables("target", required=True)
+    change_members(asked, changes["target"])
+    targets = tuple(read_target(table) for table in asked)
     for table, persona in zip(members, personas, strict=True):
         check_targets(table, persona, targets)
     slos = tuple(_read_slo(table) for table in top.tables("slo", required=False))
+    goodput = _read_goodput(top.table("goodput"), changes["goodput"])
+    slos = _with_goodput(slos, goodput, changes["goodput"])
     observe = _read_observe(top.table("observe"))
     ceilings = read_ceilings(top.table("ceilings"))
     top.close()
@@ -132,57 +148,14 @@ def parse_profile(text: str, source: str) -> Profile:
         for twin in sorted({name for name in names if name and names.count(name) > 1}):
             mistakes.add(f"[[{section}]] name", f"{twin} is there twice, give each its own name")
     if mistakes.lines:
-        raise ProfileError("\n".join(mistakes.lines))
-    return Profile(Path(source).stem, text, source, load, personas, targets, writing, slos, observe, ceilings)
+        raise ProfileError("\n".join(mistakes.lines), mistakes.found)
+    return Profile(Path(source).stem, text, source, load, personas, targets, writing, slos, goodput, observe, ceilings)
 
 
 def profile_hash(profile: Profile) -> str:
     """16 hex digits that change when the traffic may: the text and the versions of what draws and counts."""
     versions = [f"{package} {version(package)}" for package in ("numpy", "Faker", "tiktoken")]
     return hashlib.sha256(json.dumps([profile.text, *versions]).encode()).hexdigest()[:16]
-
-
-def _changes(top: Table) -> dict[str, Any]:
-    changes = top.table("changes")
-    load = changes.raw("load")
-    changes.close()
-    if load is not None and not isinstance(load, dict):
-        changes.wrong("load", "must be a section, write [changes.load]")
-        return {}
-    return load or {}
-
-
-def _read_target(table: Table) -> Target:
-    sessions = "a list of session ids such as [11, 12]"
-    target = Target(
-        name=table.text("name", "a short name such as router-a", pattern=r"[\w.-]{1,60}"),
-        route=table.text(
-            "route", "a route such as cortensor or openai-chat (the README lists them)", pattern=r"[\w-]{1,40}"
-        ),
-        url=table.text("url", "scheme, host and port such as http://127.0.0.1:5010, without path or user", "") or None,
-        weight=table.number("weight", 0, 1e9, 1.0, above=True),
-        model=table.text("model", "the model's name", "", pattern=r"[^\r\n]{0,200}"),
-        key_env=table.text(
-            "key_env", "the name of an environment variable, never the key", KEY_ENV, r"[A-Z_][A-Z0-9_]{0,60}"
-        ),
-        sessions=table.texts("sessions", sessions),
-        stream=table.flag("stream", True),
-        timeout_s=table.number("timeout_s", 0, 3_600, 120.0, above=True),
-    )
-    if target.url is not None and not _is_origin(target.url):
-        table.wrong("url", "must be scheme, host and port such as http://127.0.0.1:5010, without path or user")
-    table.close()
-    return target
-
-
-def _is_origin(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError when it is not a port
-    except ValueError:
-        return False
-    bare = url == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
-    return bare and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _read_slo(table: Table) -> Slo:
@@ -192,6 +165,24 @@ def _read_slo(table: Table) -> Slo:
     limit = table.number(kind, 0, most)
     table.close()
     return Slo(metric, limit, kind)
+
+
+def _read_goodput(table: Table, changes: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    table.fields = {**table.fields, **changes}
+    limits = tuple((name, table.number(name, 0, 1e9, above=True)) for name in _GOODPUT if name in table.fields)
+    table.asked = list(_GOODPUT)
+    table.close()
+    return limits
+
+
+def _with_goodput(
+    slos: tuple[Slo, ...], limits: tuple[tuple[str, float], ...], changed: Mapping[str, Any]
+) -> tuple[Slo, ...]:
+    """Each limit of a request is an objective of its p95 too; one that the file states stays unless it was changed."""
+    named = {f"{name}_p95": Slo(f"{name}_p95", limit, "max") for name, limit in limits}
+    kept = [slo for slo in slos if slo.metric not in named or slo.metric.removesuffix("_p95") not in changed]
+    stated = {slo.metric for slo in kept}
+    return (*kept, *(slo for metric, slo in named.items() if metric not in stated))
 
 
 def _read_writing(table: Table) -> Writing:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Mistake(NamedTuple):
+    """`place` is the section and field, as in "[load] rate_per_s"."""
+
+    place: str
+    what: str
 
 
 class Mistakes:
@@ -13,11 +20,15 @@ class Mistakes:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.lines: list[str] = []
+        self.found: list[Mistake] = []
 
     def add(self, place: str, what: str) -> None:
         """One line: `place` is the section and field, `what` says what is wrong and what to do."""
-        self.lines.append(f"{self.source}: {place}: {what}")
+        self.found.append(Mistake(place, what))
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"{self.source}: {place}: {what}" for place, what in self.found]
 
 
 class Table:
@@ -32,6 +43,7 @@ class Table:
         self.mistakes = mistakes
         self.prefix = prefix
         self.asked: list[str] = []
+        self.changed: set[str] = set()  # fields that a command line put in place of the file's
 
     def wrong(self, name: str, what: str) -> None:
         self.mistakes.add(f"{self.section} {self.prefix}{name}".strip(), what)

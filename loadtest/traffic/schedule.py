@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -66,8 +67,11 @@ class Schedule:
             raise ValueError(f"worker must be in [0, {workers}), got {worker}")
         trace = self._trace
         instants = trace if trace is not None and trace.due_us else None
+        most = self.profile.load.conversations_max or sys.maxsize
+        if trace is not None:
+            most = min(most, len(trace))
         for index, due_us in due_times(self.profile.load, self.seed, horizon_us, instants, worker, workers):
-            if trace is not None and index >= len(trace):
+            if index >= most:
                 return
             yield Arrival(index, due_us)
 

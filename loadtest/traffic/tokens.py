@@ -47,10 +47,14 @@ def load_encoding(name: str) -> tiktoken.Encoding:
     """
     if name == "cl100k_base":
         return _embedded_cl100k()
-    known = tiktoken.list_encoding_names()
-    if name not in known:
-        raise EncodingError(f"encoding {name!r:.60}: unknown, choose one of {', '.join(sorted(known))}")
+    if name not in encoding_names():
+        raise EncodingError(f"encoding {name!r:.60}: unknown, choose one of {', '.join(encoding_names())}")
     return _cached_encoding(name)
+
+
+def encoding_names() -> list[str]:
+    """The names that `load_encoding` knows, sorted; not all of them are on this machine."""
+    return sorted(tiktoken.list_encoding_names())
 
 
 def count_tokens(encoding: tiktoken.Encoding, text: str) -> int:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from exchanges import call
+from msgspec.structs import replace
 
 from loadtest.client.routes import ROUTES, flatten, router_timeout_s
 from loadtest.records import Target
@@ -140,3 +141,13 @@ def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(route: object) 
     with pytest.raises(ValueError, match="Authorization") as caught:
         route.build(TARGET, call(), "sec\r\nret")  # type: ignore[attr-defined]
     assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(ROUTES))
+def test_headers_and_fields_of_the_user_go_along_on_every_route(name: str) -> None:
+    _, plain_headers, plain = parts(ROUTES[name].build(TARGET, call(), None))
+    extended = replace(TARGET, headers=(("X-Team", "qa"), ("X-B", "b: c")), extra_body='{"top_k": 5, "n": {"m": [1]}}')
+    _, headers, body = parts(ROUTES[name].build(extended, call(), None))
+    length = {"Content-Length": headers["Content-Length"]}
+    assert headers == {**plain_headers, "X-Team": "qa", "X-B": "b: c", **length}
+    assert body == {**plain, "top_k": 5, "n": {"m": [1]}}

@@ -162,16 +162,18 @@ def test_a_key_in_the_wrong_place_is_never_printed(field: str) -> None:
 
 def test_changes_are_checked_and_told_by_the_text_and_the_hash() -> None:
     before = parse_profile(GOOD, "x.toml")
-    after = before.with_changes(rate_per_s=5.5, duration_s=90).with_changes(duration_s=120.0, arrivals="constant")
+    after = before.with_changes(load={"rate_per_s": 5.5, "duration_s": 90}).with_changes(
+        load={"duration_s": 120.0, "arrivals": "constant"}
+    )
     assert (after.load.rate_per_s, after.load.duration_s, after.load.arrivals) == (5.5, 120, "constant")
     assert (after.load.warmup_s, after.targets, after.personas) == (10, before.targets, before.personas)
     assert parse_profile(after.text, after.source) == after, "a worker that gets the text must get the same profile"
     assert profile_hash(after) != profile_hash(before)
-    assert before.with_changes() is before and before.with_changes(rate_per_s=None) is before
+    assert before.with_changes() is before and before.with_changes(load={}) is before
     with pytest.raises(ProfileError, match=r"^x\.toml: \[load\] duration_s: must be <= 7776000, got 80000000$"):
-        before.with_changes(duration_s=8e7)
+        before.with_changes(load={"duration_s": 8e7})
     with pytest.raises(ProfileError, match=r"\[load\] members: has no meaning with arrivals"):
-        before.with_changes(members=3)
+        before.with_changes(load={"members": 3})
 
 
 def test_the_hash_follows_text_and_library_versions(monkeypatch: pytest.MonkeyPatch) -> None:
