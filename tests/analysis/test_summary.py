@@ -27,7 +27,19 @@ from .run_factory import (
 )
 
 KEYS = {
-    *("schema_version", "run", "fit", "result", "account", "offered", "latency", "harness", "attribution", "join"),
+    *(
+        "schema_version",
+        "run",
+        "fit",
+        "result",
+        "account",
+        "offered",
+        "latency",
+        "goodput",
+        "harness",
+        "attribution",
+        "join",
+    ),
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
 }
 
