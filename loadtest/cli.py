@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("simulate", help="run a local network to test against", add_help=False)
     _add_run(commands)
     _add_workers(commands)
+    _add_plan(commands)
     _add_profile(commands)
     _add_check(commands)
     commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
@@ -108,6 +109,36 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)")
     add_flags(run.add_argument_group("instead of what the profile says").add_argument)
     run.set_defaults(command=_run)
+
+
+def _add_plan(commands: Commands) -> None:
+    from loadtest.traffic.flags import add_flags
+
+    plan = commands.add_parser(
+        "plan",
+        usage="loadtest plan [-h] [--json] [--picture FILE] [--seed N] [--request-rate R ...] PROFILE",
+        help="what a profile will offer; sends nothing",
+        description="Work out what a profile will offer: rate over time, requests, tokens, concurrency, sizes, cost, "
+        "and how many requests each percentile gets. Nothing is sent.",
+        epilog="exit codes: 0 planned (also with warnings), 1 the picture cannot be written, 2 usage",
+    )
+    plan.add_argument("profile", help="name of a profile in profiles/, or a .toml file")
+    plan.add_argument("--json", action="store_true", help="print JSON instead of text")
+    plan.add_argument("--picture", metavar="FILE", help="also draw the schedule, as SVG")
+    plan.add_argument("--answer-s", type=_seconds, default=10.0, metavar="S", help="suppose that an answer takes S s")
+    plan.add_argument(
+        "--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)"
+    )
+    plan.add_argument("--price-in", type=_seconds, default=0.0, metavar="P", help="price of a million prompt tokens")
+    plan.add_argument("--price-out", type=_seconds, default=0.0, metavar="P", help="price of a million output tokens")
+    plan.add_argument(
+        "--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)"
+    )
+    plan.add_argument("--trace", default="", metavar="FILE", help="a trace to replay, as `loadtest run` takes it")
+    plan.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N rows of the trace")
+    plan.add_argument("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
+    add_flags(plan.add_argument_group("instead of what the profile says").add_argument)
+    plan.set_defaults(command=_plan)
 
 
 def _add_profile(commands: Commands) -> None:
@@ -239,6 +270,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1e9, got {text}")
+    return value
+
+
 def _demo(args: argparse.Namespace) -> int:
     from loadtest.jobs.demo import demo
 
@@ -258,6 +296,12 @@ def _run(args: argparse.Namespace) -> int:
         return 2
     options = [*as_arguments(args), "--seed", str(args.seed), *args.locust_options]
     return run(args.profile, args.host, args.workers, args.runs_dir, options)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from loadtest.jobs.plan import plan
+
+    return plan(args)
 
 
 def _profile_check(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from loadtest.traffic.profile import load_profile, profile_names
 REPO = Path(__file__).resolve().parent.parent
 README = (REPO / "README.md").read_text()
 COMMANDS = (
-    *("demo", "simulate", "run", "workers", "profile", "check", "observe", "collect"),
+    *("demo", "simulate", "run", "workers", "plan", "profile", "check", "observe", "collect"),
     *("join", "report", "accuracy", "trace"),
 )
 

@@ -80,14 +80,22 @@ class Profile:
     observe: ObserveRules
     ceilings: Ceilings
 
-    def with_changes(self, **changes: Mapping[str, Any]) -> Profile:
-        """The profile with other values, by section: load={"rate_per_s": 5}, persona=..., target=..., goodput=...
+    def with_changes(
+        self,
+        *,
+        load: Mapping[str, Any] | None = None,
+        persona: Mapping[str, Any] | None = None,
+        target: Mapping[str, Any] | None = None,
+        goodput: Mapping[str, Any] | None = None,
+    ) -> Profile:
+        """The profile with other values, by section, as in load={"rate_per_s": 5}.
 
         The changes are written into `text` as [changes.*] sections, so that workers and the manifest, which get
         the text, and the hash all tell the run that was really made. Raises ProfileError, or ValueError for a value
         that TOML does not have.
         """
-        given = {section: fields for section, fields in changes.items() if fields}
+        sections = {"load": load, "persona": persona, "target": target, "goodput": goodput}
+        given = {section: fields for section, fields in sections.items() if fields}
         return parse_profile(changed_text(self.text, given), self.source) if given else self
 
 

@@ -126,7 +126,7 @@ class Schedule:
         if not shared:
             return self._text(shape, _SYSTEM, 0, own)
         place, persona = self._personas[shape.persona]
-        book = phrasebook(self.profile.writing.encoding, persona.locales[0], self.seed)
+        book = phrasebook(self.profile.writing.encoding, persona.locales[0], self.seed, "prose")
         start = book.compose(stream(self._text_key, place, 0, _SHARED), shared)
         return start + book.compose(stream(self._text_key, shape.index, 0, _SYSTEM), own, goes_on=True)
 

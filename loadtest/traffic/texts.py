@@ -125,5 +125,8 @@ def _counted(encoding: tiktoken.Encoding, texts: list[str], fillers: tuple[str, 
 
 @lru_cache(maxsize=64)
 def phrasebook(encoding: str, locale: str, seed: int, kind: str = "prose") -> Phrasebook:
-    """The shared phrasebook: making one costs about 50 ms, 20 of them for the Faker instance."""
+    """The shared phrasebook: making one costs about 50 ms, 20 of them for the Faker instance.
+
+    To the cache a `kind` that is left out is another one than "prose": who prepares and who uses must both name it.
+    """
     return Phrasebook(load_encoding(encoding), locale, seed, kind)

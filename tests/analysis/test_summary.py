@@ -27,19 +27,7 @@ from .run_factory import (
 )
 
 KEYS = {
-    *(
-        "schema_version",
-        "run",
-        "fit",
-        "result",
-        "account",
-        "offered",
-        "latency",
-        "goodput",
-        "harness",
-        "attribution",
-        "join",
-    ),
+    *("schema_version", "run", "fit", "result", "account", "offered", "latency", "harness", "attribution", "join"),
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
 }
 

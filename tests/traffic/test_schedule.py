@@ -61,7 +61,7 @@ MINUTE_US = 60_000_000
 
 
 def profile(**changes: float | str) -> Profile:
-    return parse_profile(TEXT, "x.toml").with_changes(**changes)
+    return parse_profile(TEXT, "x.toml").with_changes(load=changes)
 
 
 def dues(arrivals: str, rate_per_s: float, count: int, seed: int, **more: float) -> np.ndarray:

@@ -77,18 +77,20 @@ def test_a_later_request_repeats_the_earlier_one_and_adds_the_answer() -> None:
 def test_conversations_share_no_text() -> None:
     schedule = Schedule(load_profile("community"), 1)
     systems, users, locales = set(), set(), {p.name: p.locales[0] for p in schedule.profile.personas}
+    sharing = {p.name for p in schedule.profile.personas if p.shared_share}
     n = long = 0
     for index in range(3000):
         shape = schedule.shape(index)
         (_, system), (_, user) = schedule.messages(shape, 0)
-        systems.add(system[:80])
+        if shape.persona not in sharing:
+            systems.add(system[:80])
+            n += 1
         assert shape.turns[0].user_tokens < 8 or not system.startswith(user[:15]), "two speakers, one stream"
-        n += 1
         # A Japanese or Russian word takes several tokens, so only longer messages can all be different.
         if shape.turns[0].user_tokens >= (32 if locales[shape.persona] in ("ja_JP", "ru_RU") else 16):
             users.add(user)
             long += 1
-    assert len(systems) == n == 3000 and len(users) == long > 1500
+    assert len(systems) == n > 2500 and len(users) == long > 1500
 
 
 def test_another_seed_knows_other_sentences() -> None:
