@@ -58,7 +58,8 @@ def forecast(profile: Profile, seed: int, trace: Trace | None, assumed: Assumed)
     """Everything `loadtest plan` says, as JSON holds it. ValueError where the schedule cannot be made."""
     load = profile.load
     schedule = Schedule(profile, seed, trace)
-    offered_s = load.duration_s if trace is None else (trace.due_us[-1] + 1) / 1e6
+    # Conversations of a trace have no instants of their own: they come when the profile says.
+    offered_s = load.duration_s if trace is None or trace.end_us is None else trace.end_us / 1e6
     starts_s = (
         np.array([arrival.due_us for arrival in schedule.arrivals(int(offered_s * 1e6))]) / 1e6
         if load.mode == "open"

@@ -28,6 +28,7 @@ from .run_factory import (
 
 KEYS = {
     *("schema_version", "run", "fit", "result", "account", "offered", "latency", "harness", "attribution", "join"),
+    "goodput",
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
 }
 
