@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 from loadtest.traffic.arrivals import due_times
@@ -16,6 +17,8 @@ from loadtest.traffic.texts import phrasebook
 from loadtest.traffic.tokens import count_tokens, load_encoding
 
 __all__ = ["Arrival", "ConversationShape", "Schedule", "TurnShape"]
+
+TEXTS_KEPT = 4_096  # of 200 tokens as a rule, 1 KB: the turns of about 500 conversations
 
 _SYSTEM, _USER, _ASSISTANT, _SHARED, _BLOCK = 0, 1, 2, 3, 4  # who speaks: one word of the text stream's place
 
@@ -49,6 +52,9 @@ class Schedule:
         self._trace = trace
         self._community = Community(profile, seed, trace)
         self._text_key = stream_key(seed, Purpose.TEXTS)
+        # A later turn resends what the earlier ones said. The texts of the conversations in flight are kept, the
+        # oldest fall out: memory is bounded, and a text that is asked for again is composed again, the same.
+        self._composed = lru_cache(maxsize=TEXTS_KEPT)(self._compose)
         self._personas = {persona.name: (place, persona) for place, persona in enumerate(profile.personas)}
 
     def prepare(self) -> None:
@@ -149,5 +155,8 @@ class Schedule:
             return said if speaker == _USER else answered
         # A system prompt is prose for everybody.
         kind = "prose" if speaker == _SYSTEM else self._personas[shape.persona][1].text
-        book = phrasebook(self.profile.writing.encoding, shape.locale, self.seed, kind)
-        return book.compose(stream(self._text_key, shape.index, turn, speaker), tokens)
+        return self._composed(shape.index, speaker, turn, tokens, shape.locale, kind)
+
+    def _compose(self, index: int, speaker: int, turn: int, tokens: int, locale: str, kind: str) -> str:
+        book = phrasebook(self.profile.writing.encoding, locale, self.seed, kind)
+        return book.compose(stream(self._text_key, index, turn, speaker), tokens)
