@@ -14,7 +14,7 @@ from time import sleep
 import pytest
 from conftest import Ended, Network, assert_complete, wait_for
 from nginx import READ_TIMEOUT_S, SHORTER, accepted_command, configuration, free_port, nginx
-from test_faults import end, rows_stored, started
+from running import end, rows_stored, started
 
 from loadtest.client.outcomes import classify
 from loadtest.client.reactor import Reactor

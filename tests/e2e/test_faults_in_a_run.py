@@ -3,52 +3,16 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
-from conftest import Ended, Network, assert_complete, locust_command, wait_for
+from conftest import Network, assert_complete, wait_for
+from running import end, rows_stored, started
 
 from loadtest.traffic.profile import load_profile
 
 pytestmark = pytest.mark.long
-END_S = 60
-
-
-@contextmanager
-def started(*options: str, runs_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Locust, ended by process id whatever the test does."""
-    process = subprocess.Popen(
-        locust_command(runs_dir, *options),
-        # A shell ignores Ctrl-C for what it runs in the background, and so would everything started from there.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        for child in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-            child.kill()
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=END_S)
-
-
-def rows_stored(runs_dir: Path) -> bool:
-    return any(runs_dir.glob("*/requests/part-*.parquet"))
-
-
-def end(process: subprocess.Popen[str], runs_dir: Path) -> Ended:
-    out, err = process.communicate(timeout=150)
-    print(err[-6000:])
-    return Ended(process.returncode, out, err, runs_dir)
 
 
 def slow_profile(folder: Path, tokens: int) -> str:
