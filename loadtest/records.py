@@ -232,6 +232,25 @@ class RouterSample(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class SessionSample(msgspec.Struct, frozen=True, kw_only=True):
+    """What a router said of one session at one instant: who may serve it, what it promises, what it has left.
+
+    Documented are state, owner, counts and times; the rest is what a router may tell and many will not.
+    """
+
+    target: str
+    session: str
+    observed_wall_ns: int
+    active: bool | None = None
+    model: str | None = None
+    redundant: int | None = None  # nodes that each task is given to
+    miners_count: int | None = None
+    miners: tuple[str, ...] = ()  # nodes eligible now, lower case; empty: not told
+    balance: str | None = None  # whole number in the smallest unit, as text: it does not fit 64 bits
+    created_s: int | None = None
+    updated_s: int | None = None
+
+
 class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a simulator really did for one request; monotonic ns of the simulator's process."""
 

@@ -6,6 +6,7 @@
       tasks/*.parquet          look-ups of tasks                  (TaskRecord)
       snapshots/*.parquet      what was said of nodes             (NodeSnapshot)
       router/*.parquet         router status samples              (RouterSample)
+      sessions/*.parquet       what was said of sessions          (SessionSample)
       texts/*.parquet          what the answers said, when asked for (AnswerText)
       bodies/<outcome>/*.bin   raw bytes of failed answers
       spool/                   rows not yet acknowledged; empty after a good end
@@ -36,6 +37,7 @@ from loadtest.records import (
     NodeSnapshot,
     RequestRecord,
     RouterSample,
+    SessionSample,
     TaskRecord,
     TruthRecord,
 )
@@ -49,6 +51,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "tasks": TaskRecord,
     "snapshots": NodeSnapshot,
     "router": RouterSample,
+    "sessions": SessionSample,
     "texts": AnswerText,
 }
 _VERSION_KEY = b"loadtest_schema"

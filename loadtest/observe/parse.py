@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from loadtest.records import NodeSnapshot, RouterSample
+from loadtest.records import NodeSnapshot, RouterSample, SessionSample
 
 PENDING_S = 180  # a community watcher waits this long for the success that belongs to an entry
 STATUS_ENDED = 4  # of a task: its session has closed it, no further result will come
 ADDRESS_LETTERS_MAX = 128
+SESSIONS_MAX = 1_000
 _INT64_MAX = 2**63 - 1
 _COUNTERS = ("precommit", "commit", "prepare", "create")
 
@@ -183,6 +184,42 @@ def router_status(body: Any, target: str, observed_wall_ns: int) -> RouterSample
         memory_usage=_real(body.get("memory_usage")),
         uptime=_real(body.get("uptime")),
     )
+
+
+def sessions(body: Any, target: str, observed_wall_ns: int) -> tuple[SessionSample, ...]:
+    """`/api/v1/sessions`, the first SESSIONS_MAX of it. Names differ between clients: each is read where it stands."""
+    found = body.get("sessions") if isinstance(body, dict) else body
+    if not isinstance(found, list):
+        raise ParseError(f"sessions: expected an object with a list of sessions, got {_kind(body)}")
+    return tuple(_session(entry, target, observed_wall_ns) for entry in found[:SESSIONS_MAX])
+
+
+def _session(entry: Any, target: str, observed_wall_ns: int) -> SessionSample:
+    if not isinstance(entry, dict):
+        raise ParseError(f"sessions: expected an object for each, got {_kind(entry)}")
+    name = entry.get("id", entry.get("session_id"))
+    if isinstance(name, bool) or not isinstance(name, int | str) or not str(name).strip():
+        raise ParseError(f"sessions: expected an id, got {_kind(name)}")
+    active, model = entry.get("active"), entry.get("model_identifier", entry.get("modelIdentifier"))
+    return SessionSample(
+        target=target,
+        session=str(name).strip()[:ADDRESS_LETTERS_MAX],
+        observed_wall_ns=observed_wall_ns,
+        active=active if isinstance(active, bool) else None,
+        model=model[:ADDRESS_LETTERS_MAX] if isinstance(model, str) and model else None,
+        redundant=whole(entry.get("redundant")),
+        miners_count=whole(entry.get("miners_count")),
+        miners=tuple(sorted(_addresses(entry.get("miners"), "miners"))),
+        balance=_amount(entry.get("balance")),
+        created_s=_counter(entry.get("created_at")),
+        updated_s=_counter(entry.get("updated_at")),
+    )
+
+
+def _amount(value: Any) -> str | None:
+    """A whole number of any size, as text. A float has lost digits already, so it is not told."""
+    text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return text if len(text) <= 80 and text.removeprefix("-").isdecimal() else None
 
 
 def whole(value: Any) -> int | None:

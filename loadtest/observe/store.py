@@ -12,7 +12,7 @@ import msgspec
 from loadtest import runfolder
 from loadtest.observe.lookups import COLUMNS, Row
 from loadtest.observe.sources import Source
-from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, TaskRecord
+from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
 
 LIVE = "live.json"
 ROWS_MAX = 20_000  # per table before it is written at once
@@ -26,9 +26,9 @@ class Store:
         self._run = run
         self._name = f"observe-{started_wall_ns}"
         self._parts = 0
-        self._rows: dict[str, list[msgspec.Struct]] = {"snapshots": [], "router": [], "tasks": []}
+        self._rows: dict[str, list[msgspec.Struct]] = {table: [] for table in _TABLE.values()}
 
-    def add(self, records: Iterable[NodeSnapshot | RouterSample | TaskRecord]) -> None:
+    def add(self, records: Iterable[NodeSnapshot | RouterSample | SessionSample | TaskRecord]) -> None:
         for record in records:
             table = self._rows[_TABLE[type(record)]]
             table.append(record)
@@ -45,7 +45,12 @@ class Store:
                 self._rows[table] = []
 
 
-_TABLE: dict[type, str] = {NodeSnapshot: "snapshots", RouterSample: "router", TaskRecord: "tasks"}
+_TABLE: dict[type, str] = {
+    NodeSnapshot: "snapshots",
+    RouterSample: "router",
+    SessionSample: "sessions",
+    TaskRecord: "tasks",
+}
 
 
 class NewRows:

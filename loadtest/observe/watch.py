@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from loadtest import runfolder
+from loadtest.client.routes import ROUTES
 from loadtest.clock import mono_ns, wall_ns
 from loadtest.observe import parse
 from loadtest.observe.asking import Answer, Askers, Question
@@ -47,7 +48,7 @@ class Watch:
         stats = self._clients.of(host or plan.host)
         period_ns = max(1, int(plan.poll_s * _SECOND))
         board = Source("leaderboard", stats, "/leaderboard", period_ns)
-        self._sources = [board, *self._status_sources(period_ns)]
+        self._sources = [board, *self._router_sources(period_ns)]
         self._nodes = NodeSources(stats, period_ns)
         self._lookups = Lookups(plan.seed, plan.lookup_share_max, int(plan.grace_s * _SECOND), plan.routes)
         self._answers: queue.Queue[Answer] = queue.Queue()
@@ -199,19 +200,27 @@ class Watch:
     def _status(self, source: Source, answer: Answer) -> None:
         self._store.add(parse.router_status(answer.body, target, answer.wall_ns) for target in source.targets)
 
+    def _sessions(self, source: Source, answer: Answer) -> None:
+        for target in source.targets:
+            self._store.add(parse.sessions(answer.body, target, answer.wall_ns))
+
     def _snapshots(self, rows: list[NodeSnapshot] | tuple[NodeSnapshot, ...]) -> None:
         self._store.add(rows)
         self._live_nodes.add(rows)
 
-    def _status_sources(self, period_ns: int) -> list[Source]:
-        """One per host: targets that share a router share its status."""
+    def _router_sources(self, period_ns: int) -> list[Source]:
+        """Status once per host, as targets that share a router share it; sessions where a target has tasks."""
         hosts: dict[str, list[str]] = {}
         for name, url in self._plan.urls.items():
             hosts.setdefault(url.rstrip("/"), []).append(name)
-        return [
-            Source("status", self._clients.of(url), "/api/v1/status", period_ns, targets=tuple(names))
-            for url, names in hosts.items()
-        ]
+        sources = []
+        for url, names in hosts.items():
+            client = self._clients.of(url)
+            sources.append(Source("status", client, "/api/v1/status", period_ns, targets=tuple(names)))
+            able = [name for name in names if (route := ROUTES.get(self._plan.routes[name])) and route.has_tasks]
+            if able:
+                sources.append(Source("sessions", client, "/api/v1/sessions", period_ns, targets=tuple(able)))
+        return sources
 
     def _all_sources(self) -> list[Source]:
         return [*self._sources, *self._nodes.all()]
@@ -235,6 +244,7 @@ class Watch:
 _READERS: dict[str, Callable[[Watch, Source, Answer], None]] = {
     "leaderboard": Watch._leaderboard,
     "status": Watch._status,
+    "sessions": Watch._sessions,
     "reputation": Watch._reputation,
     "session-reputation": Watch._reputation,
 }

@@ -22,12 +22,13 @@ from loadtest.records import (
     Phase,
     RequestRecord,
     RouterSample,
+    SessionSample,
     TaskRecord,
     TruthRecord,
 )
 from loadtest.runfolder import arrow_schema, read_part, write_part
 
-RECORDS = [RequestRecord, AnswerText, TaskRecord, NodeSnapshot, RouterSample, TruthRecord]
+RECORDS = [RequestRecord, AnswerText, TaskRecord, NodeSnapshot, RouterSample, SessionSample, TruthRecord]
 REQUEST_SAMPLE: dict[str, typing.Any] = {
     "run": "20261122T104500Z-ab12",
     "worker": 1,
@@ -82,6 +83,9 @@ FIELDS = {
     "RouterSample": """
         target string, source string, observed_wall_ns int64, connected_miners int64?, active_sessions int64?,
         cpu_usage double?, memory_usage double?, uptime double?, error string""",
+    "SessionSample": """
+        target string, session string, observed_wall_ns int64, active bool?, model string?, redundant int64?,
+        miners_count int64?, miners list<item: string>, balance string?, created_s int64?, updated_s int64?""",
     "TruthRecord": """
         client_reference string, route string, session string?, task_id string?, received_ns int64,
         headers_ns int64?, first_written_ns int64?, last_written_ns int64?, done_ns int64?,

@@ -248,3 +248,32 @@ def test_whatever_is_read_can_be_stored(tmp_path_factory: pytest.TempPathFactory
     runfolder.write_part(folder / "x.parquet", rows, NodeSnapshot)
     sample = parse.router_status({"uptime": body, "connected_miners": body}, "t", NOW_NS)
     runfolder.write_part(folder / "y.parquet", [sample], RouterSample)
+
+
+def test_sessions_in_both_spellings_and_with_what_routers_may_leave_out() -> None:
+    whole = {
+        "id": "12",
+        "active": True,
+        "owner": "0x1",
+        "miners_count": 2,
+        "created_at": 1_750_000_000,
+        "updated_at": 1_750_000_001,
+        "model_identifier": "llama",
+        "redundant": 2,
+        "miners": ["0xB", "0xA"],
+        "balance": "1000000000000000000000000",
+    }
+    first, second = parse.sessions({"count": 2, "sessions": [whole, {"session_id": 21, "balance": 1.5}]}, "t", 7)
+    assert (first.session, first.model, first.redundant, first.miners) == ("12", "llama", 2, ("0xa", "0xb"))
+    assert (first.balance, first.active, first.created_s, first.updated_s) == (
+        "1" + "0" * 24,
+        True,
+        1_750_000_000,
+        1_750_000_001,
+    )
+    assert (second.session, second.miners, second.miners_count, second.observed_wall_ns) == ("21", (), None, 7)
+    assert second.balance is None, "a float has lost digits already"
+    assert parse.sessions([], "t", 7) == ()
+    for wrong in ({"sessions": 3}, {"sessions": [3]}, {"sessions": [{"id": None}]}, "x"):
+        with pytest.raises(parse.ParseError, match="sessions: expected"):
+            parse.sessions(wrong, "t", 7)

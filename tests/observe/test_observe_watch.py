@@ -59,6 +59,8 @@ def healthy(network: Any) -> None:
         [{"miner": m, "precommitPoint": 8, "precommitCounter": 10} for m in NODES],
     )
     network.routes["/api/v1/status"] = lambda n: (200, {"connected_miners": 2, "uptime": n})
+    session = {"id": "12", "active": True, "miners": NODES, "balance": str(10**24), "miners_count": 2}
+    network.routes["/api/v1/sessions"] = lambda n: (200, {"count": 1, "sessions": [session]})
     for node in NODES:
         network.routes[f"/reputation/{node}"] = lambda n: (200, {"precommit": STAGE, "commit": STAGE})
         network.routes[f"/session-reputation/{node}"] = lambda n: (200, {"precommit": STAGE, "commit": STAGE})
@@ -104,6 +106,8 @@ def test_a_run_from_beginning_to_end(network: Any, make_run: Make, store_request
     } == {(2, 1)}
     routers = rows(run, "router")
     assert {(row["target"], row["connected_miners"], row["error"]) for row in routers} == {("router", 2, "")}
+    sessions = {(r["target"], r["session"], *r["miners"], r["balance"]) for r in rows(run, "sessions")}
+    assert sessions == {("router", "12", "0xaaaa", "0xbbbb", str(10**24))}
     assert network.seen["/leaderboard"] > polls_before_end  # the word after the run
     live = json.loads((run / "live.json").read_text())
     assert (live["state"], [node["node"] for node in live["nodes"]]) == ("done", ["0xaaaa", "0xbbbb"])
@@ -159,7 +163,7 @@ def test_an_unreachable_network_is_recorded_and_survived(make_run: Make, store_r
         with observing(run):
             wait_for_error(run)
     errors = {(row["target"], row["source"]) for row in rows(run, "router") if row["error"].startswith("connect: ")}
-    assert errors == {("leaderboard", "leaderboard"), ("router", "status")}
+    assert errors == {("leaderboard", "leaderboard"), ("router", "status"), ("router", "sessions")}
     assert [row["complete"] for row in rows(run, "tasks")] == [False]
     assert rows(run, "snapshots") == []
 
