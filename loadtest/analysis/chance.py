@@ -22,6 +22,7 @@ from loadtest.analysis.frames import Floats
 
 EXPECTED_MIN = 5.0  # below it the chi-square approximation is not used: such nodes are counted together
 POWER = 0.8
+_RANK = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,11 @@ def uniform_test(strata: Sequence[Stratum], alpha: float) -> Uniform | None:
         information += n * r * (k - 1) / (k - r)
     groups = _groups(expected)
     difference, spread = groups @ (observed - expected), groups @ covariance @ groups.T
-    freedom = int(np.linalg.matrix_rank(spread)) if len(spread) else 0
+    # The counts of a stratum have a known sum, so the covariance is singular; rounding must not look like a direction.
+    freedom = int(np.linalg.matrix_rank(spread, tol=_RANK * float(spread.max()))) if len(spread) else 0
     if freedom < 1:
         return None
-    statistic = float(difference @ np.linalg.pinv(spread, hermitian=True) @ difference)
+    statistic = float(difference @ np.linalg.pinv(spread, rcond=_RANK, hermitian=True) @ difference)
     noncentral = float(special.chndtrinc(special.chdtri(freedom, alpha / 2), freedom, 1 - POWER))
     return Uniform(
         nodes,
