@@ -8,6 +8,7 @@ anybody's wall clock.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,20 +17,31 @@ from typing import NamedTuple
 DRIFT_PPM_MAX = 50  # an ordinary crystal is off by 15 to 50 ppm
 EXCHANGES_KEPT = 8  # NTP's clock filter keeps the fastest of the last eight
 
+# For tests only: a process with this variable lives on a machine whose clocks, both of them, are so far ahead of what
+# they are here, or behind. What comes from the kernel or goes to it (receive timestamps, timers) is carried over
+# below, so that nothing of such a process can tell.
+SKEW_VARIABLE = "LOADTEST_TEST_CLOCK_SKEW_MS"
+_SKEW_NS = int(os.environ.get(SKEW_VARIABLE, "0")) * 1_000_000
+
 
 def mono_ns() -> int:
     """Nanoseconds of CLOCK_MONOTONIC: for every instant and duration."""
-    return time.monotonic_ns()
+    return time.monotonic_ns() + _SKEW_NS
 
 
 def wall_ns() -> int:
     """Unix time in nanoseconds: only for joining with what others say and for showing dates."""
-    return time.time_ns()
+    return time.time_ns() + _SKEW_NS
+
+
+def timer_ns(at_ns: int) -> int:
+    """An instant of `mono_ns` as a kernel timer on CLOCK_MONOTONIC wants it."""
+    return at_ns - _SKEW_NS
 
 
 def utc_stamp() -> str:
     """Now, as a name that sorts by time: 20261122T104500Z."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_ns() / 1e9))
 
 
 def cpu_ns() -> int:
@@ -44,6 +56,10 @@ class WallOffset(NamedTuple):
     bound_ns: int
     at_ns: int
 
+    def of_stamps_ns(self) -> int:
+        """What to subtract from a kernel timestamp (CLOCK_REALTIME) to get an instant of `mono_ns`."""
+        return self.offset_ns - _SKEW_NS
+
 
 def measure_wall_offset(tries: int = 20) -> WallOffset:
     """Read the wall clock between two monotonic reads and keep the closest pair of `tries`.
@@ -52,9 +68,9 @@ def measure_wall_offset(tries: int = 20) -> WallOffset:
     """
     best = WallOffset(0, 1 << 62, 0)
     for _ in range(tries):
-        before = time.monotonic_ns()
-        wall = time.time_ns()
-        after = time.monotonic_ns()
+        before = mono_ns()
+        wall = wall_ns()
+        after = mono_ns()
         bound = (after - before + 1) // 2
         if bound < best.bound_ns:
             best = WallOffset(wall - (before + after) // 2, bound, after)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from loadtest.analysis import metrics
 from loadtest.analysis.frames import Floats, scalar_columns, to_frame
 from loadtest.analysis.percentiles import number, present_quantile
+from loadtest.fitness import CLOCK_BOUND_MS_MAX
 from loadtest.records import RequestRecord, TruthRecord
 from loadtest.runfolder import read_table, read_truth
 
@@ -149,8 +150,11 @@ def _chunks(table: pa.Table, truth: pa.Table, pairs: pd.DataFrame, ours: pd.Data
 def _way_ns(ours: pd.DataFrame, theirs: pd.DataFrame) -> npt.NDArray[np.int64] | None:
     """received - sent of each answer when both sides read one monotonic clock, else None.
 
-    One machine has one clock; then every request is received after it was sent and before its answer was done.
+    One machine has one clock: its worker measures no offset to the master that a bound could not explain, and every
+    request is received after it was sent and before its answer was done.
     """
+    if (ours["clock_offset_ns"].abs() > CLOCK_BOUND_MS_MAX * 1e6).any():
+        return None
     way: npt.NDArray[np.int64] = (theirs["received_ns"] - ours["sent_ns"]).to_numpy(dtype=np.int64)
     took = (ours["done_ns"] - ours["sent_ns"]).to_numpy(dtype=np.int64)
     return way if len(way) and bool(((way >= 0) & (way <= took)).all()) else None

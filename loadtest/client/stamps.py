@@ -26,7 +26,7 @@ class KernelClock:
     def __init__(self, measure: Callable[[int], WallOffset] = measure_wall_offset) -> None:
         self._measure = measure
         self._offset = measure(20)
-        self.offset_ns = self._offset.offset_ns
+        self.offset_ns = self._offset.of_stamps_ns()
         self.steps = 0
 
     def trusted(self, now_ns: int) -> bool:
@@ -50,4 +50,4 @@ class KernelClock:
 
     def _take(self, measured: WallOffset) -> None:
         self._offset = measured
-        self.offset_ns = measured.offset_ns
+        self.offset_ns = measured.of_stamps_ns()

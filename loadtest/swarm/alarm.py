@@ -17,7 +17,7 @@ from itertools import count
 import gevent
 from gevent.hub import Waiter
 
-from loadtest.clock import mono_ns
+from loadtest.clock import mono_ns, timer_ns
 
 _CLOCK_MONOTONIC = 1  # the clock of `mono_ns`
 _ABSOLUTE = 1
@@ -69,7 +69,7 @@ class Alarm:
             self._set(self._waiting[0][0])
 
     def _set(self, at_ns: int) -> None:
-        spec = _Timerspec(0, 0, *divmod(max(at_ns, 1), 1_000_000_000))
+        spec = _Timerspec(0, 0, *divmod(max(timer_ns(at_ns), 1), 1_000_000_000))
         _checked(_libc.timerfd_settime(self._descriptor, _ABSOLUTE, ctypes.byref(spec), None))
 
 

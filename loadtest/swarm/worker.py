@@ -13,7 +13,7 @@ from locust.env import Environment
 from msgspec.structs import replace
 
 from loadtest.client.reactor import Reactor
-from loadtest.clock import MasterOffset, OffsetFilter, mono_ns
+from loadtest.clock import Deadline, MasterOffset, OffsetFilter, mono_ns
 from loadtest.swarm.driver import ClosedDriver, OpenDriver
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.live import CpuShare, LiveStats, calm_garbage_collector
@@ -26,17 +26,20 @@ from loadtest.traffic.tokens import count_tokens, load_encoding
 ACKNOWLEDGED_WAIT_S = 15.0
 EXCHANGES_AT_START = 8
 EXCHANGE_PERIOD_S = 10.0
+LOOK_S = 0.01
 
 
 class WorkerClock:
     """Our offset to the master's monotonic clock, from exchanges over Locust's own messages.
 
-    A standalone run is its own master: its offset is 0 and known exactly.
+    A standalone run is its own master: its offset is 0 and known exactly. `bound_ns_max` is the bound of the worst
+    offset that was used, which is what holds for every row of this worker.
     """
 
     def __init__(self, ping: Callable[[int], None] | None) -> None:
         self._ping = ping
         self._filter = OffsetFilter()
+        self.bound_ns_max: int | None = None
         self._greenlet = gevent.spawn(self._exchange) if ping is not None else None
 
     def _exchange(self) -> None:
@@ -54,8 +57,19 @@ class WorkerClock:
         return MasterOffset(0, 0) if self._ping is None else self._filter.best(mono_ns())
 
     def offset_ns(self) -> int:
+        """The offset to use now. ValueError before the first exchange, which `known` waits for."""
         offset = self.offset()
-        return 0 if offset is None else offset.offset_ns
+        if offset is None:
+            raise ValueError("the master's clock is not known yet")
+        self.bound_ns_max = max(self.bound_ns_max or 0, offset.bound_ns)
+        return offset.offset_ns
+
+    def known(self, seconds: float) -> bool:
+        """Wait for the first exchange, at most so long."""
+        deadline = Deadline(seconds)
+        while self.offset() is None and not deadline.over():
+            gevent.sleep(LOOK_S)
+        return self.offset() is not None
 
     def stop(self) -> None:
         if self._greenlet is not None:
@@ -143,7 +157,7 @@ class WorkerRun:
             "pid": os.getpid(),
             "until_us": self.driver.until_us,
             "clock_offset_ns": None if offset is None else offset.offset_ns,
-            "clock_bound_ns": None if offset is None else offset.bound_ns,
+            "clock_bound_ns": self.clock.bound_ns_max,
             "cpu_share_max": self._cpu.highest,
             "ledger": self._ledger.figures(),
             "prompt_tokens": self._tally.prompt_tokens,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gevent
 import msgspec
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -18,6 +19,7 @@ from loadtest.traffic.plan import Plan
 from loadtest.traffic.profile import profile_hash
 
 ERROR_TEXT_MAX = 500
+CLOCK_WAIT_S = 20.0
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +64,24 @@ class WorkerSide:
             port = msg.data["port"]
             collector = f"tcp://{self._runner.master_host}:{port}" if port else None
             self.make_run(plan, msg.data["worker"], collector, ping)
-            accepted = {"run": plan.run, "profile_hash": profile_hash(plan.profile())}
-            self._runner.send_message("loadtest_accepted", accepted)
+            # Aside: we are in the message loop, which is to bring the answers.
+            gevent.spawn(self._accept, plan)
         except Exception as error:
             # Whatever is wrong here must reach the master: it would wait for this worker's rows.
             logger.exception("the plan cannot be carried out")
             text = f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX]
+            self._runner.send_message("loadtest_refused", {"text": text})
+
+    def _accept(self, plan: Plan) -> None:
+        """Say that we can begin: not before the master's clock is known, on which the common start is told."""
+        run = self.run
+        if run is None or run.plan.run != plan.run:
+            return
+        if run.clock.known(CLOCK_WAIT_S):
+            accepted = {"run": plan.run, "profile_hash": profile_hash(plan.profile())}
+            self._runner.send_message("loadtest_accepted", accepted)
+        else:
+            text = f"the master did not answer for its clock within {CLOCK_WAIT_S:.0f} s"
             self._runner.send_message("loadtest_refused", {"text": text})
 
     def _on_start(self, msg: Any, **_: Any) -> None:

@@ -68,6 +68,19 @@ def test_another_machine_has_another_clock(tmp_path: Path) -> None:
     assert found["bound"]["arrivals"] == 0 and found["bound"]["arrivals_inside_share"] is None
 
 
+def test_a_worker_that_knows_of_another_clock_is_believed(tmp_path: Path) -> None:
+    """80 ms are less than an answer takes: the instants alone do not show the skew, the worker's offset does."""
+    skew_ns = 80_000_000
+    rows = [turn(i, chunks_ms=CHUNKS, clock_offset_ns=skew_ns) for i in range(5)]
+    truths = []
+    for row in rows:
+        here = truth(row)
+        moved = {name: getattr(here, name) + skew_ns for name in ("received_ns", "first_written_ns", "done_ns")}
+        truths.append(truth(row, **moved))
+    found = compare(tmp_path, rows, truths)
+    assert found["ttft_ms"]["worst"] == 0.09 and found["bound"]["arrivals"] == 0
+
+
 def test_unmatched_and_doubled_references_are_counted(tmp_path: Path) -> None:
     rows = [turn(0), turn(1), turn(2), turn(3, client_reference="r1-0-2")]
     truths = [truth(rows[0]), truth(rows[2]), truth(rows[1], client_reference="stranger")]

@@ -71,10 +71,13 @@ class Swarm:
         self._started: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start_master(self, workers: int, *options: str, inside: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start_master(
+        self, workers: int, *options: str, inside: Sequence[str] = (), observe: bool = False
+    ) -> subprocess.Popen[bytes]:
         command = ["--headless", "--master", "--master-bind-port", str(self.port), "--expect-workers", str(workers)]
         command += ["--expect-workers-max-wait", "60", "--profile", str(self._profile), "--host", self._url]
-        command += ["--no-observe", "--runs-dir", str(self.runs_dir), "--only-summary", *options]
+        command += [] if observe else ["--no-observe"]
+        command += ["--runs-dir", str(self.runs_dir), "--only-summary", *options]
         self.master = self._start("master", [*inside, *_locust(), *command])
         return self.master
 
