@@ -7,10 +7,10 @@ from random import Random
 
 import msgspec
 
+from loadtest.rank_score import Maxima, label, rank_score
 from loadtest.simulator.faults import Faults
 from loadtest.simulator.network import Network, Refusal
 from loadtest.simulator.scenario import Scenario
-from loadtest.simulator.score import Maxima, label, rank_score
 from loadtest.simulator.tasks import SECOND_NS
 
 START_NS = 1_750_000_000 * SECOND_NS  # the same in every contest, so that two of one seed print the same

@@ -10,8 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from loadtest.simulator.reputation import NodeStats
+from typing import Protocol
 
 # Corners of piecewise linear functions: (x, y).
 FRESHNESS = ((5, 1.0), (15, 0.5), (30, 0.2), (60, 0.05), (240, 0.01))  # of minutes idle; 0 after the last
@@ -39,6 +38,25 @@ LABELS = (
 )
 
 
+class Counters(Protocol):
+    """What a leaderboard row counts; `last_active` in Unix seconds, 0 for "not told"."""
+
+    @property
+    def last_active(self) -> int: ...
+    @property
+    def precommit_point(self) -> int: ...
+    @property
+    def precommit_counter(self) -> int: ...
+    @property
+    def commit_point(self) -> int: ...
+    @property
+    def commit_counter(self) -> int: ...
+    @property
+    def prepare_point(self) -> int: ...
+    @property
+    def prepare_counter(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Maxima:
     """The largest counters of the network; volume is relative to them."""
@@ -48,7 +66,7 @@ class Maxima:
     prepare: int
 
     @classmethod
-    def of(cls, rows: Iterable[NodeStats]) -> Maxima:
+    def of(cls, rows: Iterable[Counters]) -> Maxima:
         listed = list(rows)
         return cls(
             max((row.precommit_counter for row in listed), default=0),
@@ -57,7 +75,7 @@ class Maxima:
         )
 
 
-def rank_score(row: NodeStats, maxima: Maxima, now_s: int) -> float:
+def rank_score(row: Counters, maxima: Maxima, now_s: int) -> float:
     """The score of one leaderboard row; 0 without data. Two decimals, as shown."""
     if not row.precommit_counter or not row.last_active:
         return 0.0
@@ -77,7 +95,7 @@ def label(score: float) -> str:
     return next(name for least, name in LABELS if score >= least)
 
 
-def _success(row: NodeStats) -> float:
+def _success(row: Counters) -> float:
     precommit = row.precommit_point / row.precommit_counter
     success = _penalised(row.precommit_point, row.precommit_counter)
     if row.commit_counter:
@@ -108,7 +126,7 @@ def _penalised(points: int, counter: int) -> float:
     return 0.001 if value <= 0 else max(0.01, value)
 
 
-def _volume(row: NodeStats, maxima: Maxima) -> float:
+def _volume(row: Counters, maxima: Maxima) -> float:
     volume = _between(VOLUME, row.precommit_counter / maxima.precommit)
     if row.commit_counter:
         volume = (volume + _between(VOLUME, row.commit_counter / maxima.commit)) / 2
@@ -117,7 +135,7 @@ def _volume(row: NodeStats, maxima: Maxima) -> float:
     return max(volume, 0.95) if _is_perfect(row) else volume
 
 
-def _is_perfect(row: NodeStats) -> bool:
+def _is_perfect(row: Counters) -> bool:
     """No failure in any stage that has data, and no precommit without a commit."""
     stages_ok = row.precommit_point == row.precommit_counter and row.prepare_point == row.prepare_counter
     commits_ok = not row.commit_counter or row.commit_point == row.commit_counter == row.precommit_counter

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.rank_score import Maxima, label, rank_score
 from loadtest.simulator.reputation import NodeStats
-from loadtest.simulator.score import Maxima, label, rank_score
 
 NOW_S = 1_750_000_000
 MAXIMA = Maxima(1000, 1000, 1000)
