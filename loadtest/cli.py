@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 EXIT_CODES = "exit codes: 0 pass, 3 an SLO missed or a ceiling met, 4 unfit (proves nothing), 1 could not run, 2 usage"
-PASSED_ON = ("simulate", "observe")
+PASSED_ON = ("simulate", "observe", "contest")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        # These two are programs of their own, with their own arguments.
+        # These are programs of their own, with their own arguments.
         if arguments and arguments[0] in PASSED_ON:
             return _program(arguments[0])(arguments[1:])
         # argparse forgets a "--" that follows options, so what is meant for Locust is cut off first.
@@ -44,6 +44,10 @@ def _program(name: str) -> Callable[[list[str]], int]:
         from loadtest.simulator.__main__ import main as simulate
 
         return simulate
+    if name == "contest":
+        from loadtest.jobs.contest import main as contest
+
+        return contest
     from loadtest.observe.__main__ import main as observe
 
     return observe
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_join(commands)
     _add_report(commands)
     _add_accuracy(commands)
+    commands.add_parser("contest", help="what a contest pays, by a rules file: low, paid and high", add_help=False)
     return parser
 
 

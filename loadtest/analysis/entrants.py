@@ -98,8 +98,7 @@ def _merged(seen: Entrant | None, told: Entrant | None) -> Entrant:
     if seen is None or told is None:
         one = seen or told
         assert one is not None
-        # Nobody saw it for a day: what the file does not say of its uptime is zero days, not the whole window.
-        return one if seen is not None or told is None or told.uptime is not None else replace(one, observed_days=None)
+        return one
     default = Entrant(seen.node)
     changes = {f: getattr(told, f) for f in Entrant.__slots__ if getattr(told, f) != getattr(default, f)}
     return replace(seen, **changes)
@@ -123,7 +122,11 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     except UnicodeDecodeError:
         raise EntrantsError(f"{path}: not UTF-8 text; save it as a CSV file in UTF-8") from None
     # csv.DictReader would take two columns of one name for one, and tell the line of a row's end, not of its begin.
-    lines = list(csv.reader(text.splitlines(keepends=True), strict=True)) if text.strip() else []
+    lines: list[list[str]] = []
+    try:
+        lines += csv.reader(text.splitlines(keepends=True), strict=True)
+    except csv.Error as error:
+        raise EntrantsError(f"{path}, row {len(lines) + 1}: not CSV ({error})") from None
     header = [name.strip().lower() for name in lines[0]] if lines else []
     if "node" not in header or len(set(header)) < len(header):
         raise EntrantsError(f"{path}, row 1: must be the names of the columns, each once, node among them")

@@ -72,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="play so many days without HTTP, as fast as this machine can, print the scores of the nodes and end",
     )
     parser.add_argument(
+        "--standings",
+        type=Path,
+        metavar="FILE",
+        help="with --contest: also write the nodes to FILE, a CSV file that `loadtest contest` reads",
+    )
+    parser.add_argument(
         "--speed",
         type=_speed,
         default=1.0,
@@ -135,6 +141,18 @@ def _speed(text: str) -> float:
     if not 0.01 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"must be 0.01 to 1000, got {text}")
     return value
+
+
+def _contest(scenario: Scenario, arguments: argparse.Namespace, faults: Faults) -> int:
+    contest = play_contest(scenario, arguments.seed, arguments.contest, faults)
+    print(contest.table())
+    if arguments.standings is not None:
+        try:
+            write_text(arguments.standings, contest.csv())
+        except OSError as error:
+            print(f"loadtest simulate: {arguments.standings}: cannot be written ({error.strerror})", file=sys.stderr)
+            return 1
+    return 0
 
 
 async def simulate(
@@ -215,8 +233,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ScenarioError, FaultError) as error:
         parser.error(str(error))
     if arguments.contest is not None:
-        print(play_contest(scenario, arguments.seed, arguments.contest, faults).table())
-        return 0
+        return _contest(scenario, arguments, faults)
+    if arguments.standings is not None:
+        parser.error("--standings: only a contest has standings; give --contest DAYS too")
     key = None
     if arguments.api_key_env is not None:
         key = os.environ.get(arguments.api_key_env)

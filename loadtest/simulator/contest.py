@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from random import Random
 
@@ -16,6 +18,7 @@ from loadtest.simulator.tasks import SECOND_NS
 START_NS = 1_750_000_000 * SECOND_NS  # the same in every contest, so that two of one seed print the same
 DAY_S = 86_400
 SNAPSHOT_S = 900.0
+_COLUMNS = ("node", "operator", "score", "precommit_score", "level", "stake_cor", "uptime", "observed_days")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,9 @@ class Standing:
     """One node at the end. Rates are None where nothing was counted; uptime is pings made over pings due."""
 
     node_id: str
+    address: str  # lower case
     operator: str
+    stake_cor: int
     hardware: str
     level: int
     score: float
@@ -58,6 +63,18 @@ class Contest:
             for rank, one in enumerate(self.standings, start=1)
         ]
         return "\n".join([head, *lines])
+
+    def csv(self) -> str:
+        """As `loadtest contest` reads it, one node a line. Roles and reports are nothing a network knows of."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*_COLUMNS, "hardware", "commit_score", "network_tasks"])
+        for one in self.standings:
+            rates = [one.precommit_rate, one.commit_rate]
+            precommit, commit = ("" if rate is None else f"{rate:.6f}" for rate in rates)
+            standing = [one.address, one.operator, f"{one.score:.2f}", precommit, one.level, one.stake_cor]
+            writer.writerow([*standing, f"{one.uptime:.6f}", f"{self.days:g}", one.hardware, commit, one.network_tasks])
+        return text.getvalue()
 
 
 def play_contest(scenario: Scenario, seed: int, days: float, faults: Faults | None = None) -> Contest:
@@ -104,7 +121,9 @@ def _standings(network: Network, days: float, begun: dict[str, tuple[int, int]])
         standings.append(
             Standing(
                 node_id=node.node_id,
+                address=node.key,
                 operator=node.operator,
+                stake_cor=node.stake,
                 hardware=node.hardware,
                 level=network.pipeline.levels[node.key].value,
                 score=rank_score(row, maxima, now_s),
