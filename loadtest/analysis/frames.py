@@ -19,6 +19,7 @@ from loadtest.records import SCHEMA_VERSION, NodeSnapshot, RequestRecord
 from loadtest.runfolder import RunFolderError, arrow_schema, read_table, write_table
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 JOINED_REQUESTS = "joined/requests.parquet"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from loadtest.analysis import metrics, nodes, series, slo
+from loadtest.analysis.checks import check_run
 from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Floats, read_joined
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.join import FIGURES
@@ -58,6 +59,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "personas": nodes.by_column(cohort, "persona"),
         "targets": nodes.by_column(cohort, "target"),
         "turns": nodes.by_turn(cohort),
+        "findings": [finding.as_json() for finding in check_run(run)],
         "series": series.seconds(requests, clocks),
         "distributions": distributions,
         "warnings": figures["warnings"],

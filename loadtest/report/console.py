@@ -23,7 +23,7 @@ def console_table(summary: Summary) -> str:
         f"prompts and caps in tokens of {run.get('encoding')}; a node's own encoding may differ",
         *(f"target {t.get('name')}: {t.get('url')} ({t.get('route')})" for t in wording.listed(run, "targets")),
     ]
-    measured = [_account(summary), _offered(summary), _latency(summary), _nodes(summary)]
+    measured = [_account(summary), _offered(summary), _latency(summary), _nodes(summary), _findings(summary)]
     blocks = [head, *measured, _harness(summary), _verdict(summary)]
     lines = ["\n".join(fitted for line in block for fitted in _fit(line)) for block in blocks if block]
     rule = "-" * WIDTH
@@ -103,6 +103,20 @@ def _nodes(summary: Summary) -> list[str]:
     if len(ranked) < 2:
         lines.append("  too few requests each to say which node is better")
     return lines
+
+
+def _findings(summary: Summary) -> list[str]:
+    """How many checks found what, and what was found in full."""
+    findings = [each for each in wording.listed(summary, "findings") if isinstance(each, dict)]
+    by_verdict = {
+        verdict: [each for each in findings if each.get("verdict") == verdict]
+        for verdict in ("found", "consistent", "cannot tell")
+    }
+    counts = ", ".join(f"{len(each)} {verdict}" for verdict, each in by_verdict.items())
+    lines = [f"network checks: {counts}"]
+    lines += [f"  {each.get('check')}: {each.get('text')}" for each in by_verdict["found"]]
+    blind = ", ".join(str(each.get("check")) for each in by_verdict["cannot tell"])
+    return [*lines, *([f"  cannot tell: {blind}"] if blind else [])] if findings else []
 
 
 def _harness(summary: Summary) -> list[str]:

@@ -223,6 +223,7 @@ def _tables(summary: Summary) -> dict[str, tables.Table]:
         "personas": tables.groups(summary, "personas", "Personas", "persona"),
         "targets": tables.groups(summary, "targets", "Targets", "target"),
         "turns": tables.groups(summary, "turns", "Turns", "turn"),
+        "findings": tables.findings(summary),
         "harness": tables.harness(summary),
         "harness_facts": tables.harness_facts(summary),
         "attribution": tables.attribution(summary),

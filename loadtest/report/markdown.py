@@ -41,6 +41,7 @@ def render_markdown(summary: Summary) -> str:
         *_section(_few(tables.nodes(summary)), fit),
         *_section(tables.groups(summary, "bands", "Reputation bands", "reputation", "band"), fit),
         *_section(tables.groups(summary, "targets", "Targets", "target"), fit),
+        *_section(tables.findings(summary), fit),
         "### The harness's own error",
         draw(tables.harness(summary)),
         "### What this run could not show",

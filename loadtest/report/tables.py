@@ -178,6 +178,36 @@ def _cell_columns(
     return columns
 
 
+_VERDICT_KINDS: dict[str, Kind] = {"consistent": "pass", "found": "fail"}
+
+
+def findings(summary: Summary) -> Table:
+    """What each network check found, what was found first."""
+    order = {"found": 0, "consistent": 1, "cannot tell": 2}
+    found = sorted(_objects(summary, "findings"), key=lambda f: order.get(str(f.get("verdict")), 3))
+    rows = []
+    for finding in found:
+        verdict = str(finding.get("verdict"))
+        evidence = [str(line) for line in wording.listed(finding, "evidence")]
+        p_value = wording.figure(finding.get("p_value"))
+        rows.append(
+            (
+                Cell(str(finding.get("check"))),
+                Cell(verdict, None, _VERDICT_KINDS.get(verdict, "text")),
+                Cell(str(finding.get("text"))),
+                number(p_value, ABSENT if p_value is None else f"{p_value:.2g}"),
+                Cell("; ".join(evidence)),
+            )
+        )
+    columns = ("check", "finding", "what", "p", "evidence")
+    note = (
+        "Each check has its null model; p is of the check alone. Found means p below 1 % after Holm's correction for "
+    )
+    note += "all checks, or an account that does not add up, which has no p. What each check looks at and how small a "
+    note += "fault it finds: docs/detection.md."
+    return Table("findings", "Network checks", columns, (False, False, False, True, False), tuple(rows), note)
+
+
 def harness(summary: Summary) -> Table:
     """The harness's own error: how far the figures above can be believed."""
     cells = wording.part(summary, "harness")

@@ -29,6 +29,7 @@ from .run_factory import (
 KEYS = {
     *("schema_version", "run", "fit", "result", "account", "offered", "latency", "harness", "attribution", "join"),
     "goodput",
+    "findings",
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
 }
 

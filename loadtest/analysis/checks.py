@@ -1,0 +1,20 @@
+"""All network checks of a joined run, in one place and in the order in which a report shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loadtest.analysis.eligibility import choices
+from loadtest.analysis.evidence import Evidence
+from loadtest.analysis.fairness import fairness
+from loadtest.analysis.findings import Finding, holm
+
+
+def check_run(run: Path) -> list[Finding]:
+    """The findings of a joined run folder, corrected for their number. RunFolderError: not joined, or damaged."""
+    return holm(check(Evidence.of(run)))
+
+
+def check(evidence: Evidence) -> list[Finding]:
+    """Every check alone, before the correction."""
+    return [*fairness(choices(evidence))]

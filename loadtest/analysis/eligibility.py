@@ -1,0 +1,146 @@
+"""Who could have served each of our tasks: the node set of its session, where it is known not to have changed.
+
+The set comes from polls of the sessions. A task counts when the polls before and after it told the same set. Left out,
+and counted, are tasks around a change, and tasks sent while an eligible node held more than BUSY of our own: a router
+may pass over a busy node, and what room a node has is not told by anybody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from loadtest.analysis.chance import Stratum
+from loadtest.analysis.evidence import SECOND_NS, Evidence, running
+from loadtest.analysis.frames import Ints
+
+BUSY = 4
+UNFINISHED_NS = 120 * SECOND_NS  # how long a task without an end is taken to keep its nodes busy
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Our looked-up tasks and, aligned with them, their eligible nodes: () where these are not known.
+
+    `left_out` says why, by count. `is_told` is false when no poll named the nodes of any session. `pairs` are
+    places (task before, task) of one session. Whether a pair counts must not depend on where the task before went,
+    so that task is not counted when the second one's nodes are asked for room: else repeats would look rare.
+    """
+
+    tasks: pd.DataFrame
+    eligible: list[tuple[str, ...]]
+    pairs: list[tuple[int, int, tuple[str, ...]]]
+    left_out: Counter[str]
+    is_told: bool
+
+    @property
+    def known(self) -> int:
+        return sum(bool(nodes) for nodes in self.eligible)
+
+    def strata(self) -> list[Stratum]:
+        """Counts by (eligible set, number of nodes taken), whatever session and time they are from."""
+        assigned: list[tuple[str, ...]] = self.tasks["assigned"].tolist()
+        groups: dict[tuple[tuple[str, ...], int], list[tuple[str, ...]]] = {}
+        for nodes, taken in zip(self.eligible, assigned, strict=True):
+            if nodes:
+                groups.setdefault((nodes, len(taken)), []).append(taken)
+        strata = []
+        for (nodes, size), draws in sorted(groups.items()):
+            counts = Counter(node for taken in draws for node in taken)
+            strata.append(Stratum(nodes, size, len(draws), np.array([counts[node] for node in nodes], dtype=np.int64)))
+        return strata
+
+
+def choices(evidence: Evidence) -> Choices:
+    """Match our tasks with the polls of their sessions."""
+    tasks = evidence.own_tasks
+    polls = evidence.sessions[evidence.sessions["miners"].map(len) > 0] if len(evidence.sessions) else evidence.sessions
+    polls = polls.assign(router=polls["target"].map(evidence.router_of).fillna(""))
+    found = Choices(tasks, [()] * len(tasks), [], Counter(), len(polls) > 0)
+    # Not dict(groupby): a groupby has `keys`, which dict() would take for those of a mapping.
+    polled = {key: frame for key, frame in polls.groupby(["router", "session"])} if len(polls) else {}  # noqa: C416
+    held = _held(tasks)
+    for key, ours in tasks.groupby(["router", "session"]) if len(tasks) else ():
+        frame = polled.get(key)
+        if frame is None:
+            found.left_out["their session was not polled"] += len(ours)
+            continue
+        frame = frame.drop_duplicates("observed_wall_ns").sort_values("observed_wall_ns")
+        _match(found, ours, _Sets.of(ours, frame, evidence.clock_bound_ns), held)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Sets:
+    """The eligible nodes when each task of one session was sent, () where they may have changed around it."""
+
+    nodes: list[tuple[str, ...]]
+
+    @classmethod
+    def of(cls, ours: pd.DataFrame, polls: pd.DataFrame, bound_ns: int) -> _Sets:
+        times = polls["observed_wall_ns"].to_numpy(dtype=np.int64)
+        sets = [tuple(sorted(set(nodes))) for nodes in polls["miners"]]
+        sent = ours["sent_ns"].to_numpy(dtype=np.int64)
+        before = (np.searchsorted(times, sent - bound_ns, side="left") - 1).tolist()
+        after = np.searchsorted(times, sent + bound_ns, side="right").tolist()
+        nodes = [
+            sets[b] if b >= 0 and a < len(sets) and sets[b] == sets[a] else ()
+            for b, a in zip(before, after, strict=True)
+        ]
+        # A set that changed and changed back between two polls shows itself by a task of a node outside it.
+        changed = {
+            b
+            for b, told, taken in zip(before, nodes, ours["assigned"], strict=True)
+            if told and not set(taken) <= set(told)
+        }
+        return cls([() if b in changed else told for b, told in zip(before, nodes, strict=True)])
+
+
+def _match(found: Choices, ours: pd.DataFrame, sets: _Sets, held: dict[str, tuple[Ints, Ints]]) -> None:
+    """Fill in what is known of one session's tasks."""
+    places, assigned = ours.index.to_list(), ours["assigned"].tolist()
+    sent = ours["sent_ns"].to_numpy(dtype=np.int64)
+    ends = _ends(ours).tolist()
+    task_ids = ours["task_id"].tolist()
+    load = {node: running(*held[node], sent - 1) for node in {n for told in sets.nodes for n in told} & held.keys()}
+    for i, (place, told, taken) in enumerate(zip(places, sets.nodes, assigned, strict=True)):
+        if not taken:
+            found.left_out["nobody was assigned"] += 1
+            continue
+        if not told:
+            found.left_out["the eligible nodes changed around them"] += 1
+            continue
+        loads = {node: int(load[node][i]) if node in load else 0 for node in told}
+        if max(loads.values()) <= BUSY:
+            found.eligible[place] = told
+        else:
+            found.left_out[f"an eligible node held more than {BUSY} of our tasks"] += 1
+        # Somebody else's task between the two says nothing of ours.
+        if i and assigned[i - 1] and not task_ids[i] - task_ids[i - 1] > 1:
+            before = set(assigned[i - 1]) if ends[i - 1] > sent[i] else set()
+            if all(count - (node in before) <= BUSY for node, count in loads.items()):
+                found.pairs.append((places[i - 1], place, told))
+
+
+def _ends(tasks: pd.DataFrame) -> Ints:
+    """Until when each task may have kept its nodes busy."""
+    done = tasks["done_ns"].to_numpy(dtype=np.float64, na_value=np.nan)
+    finished = tasks["finished_ns"].to_numpy(dtype=np.float64) + SECOND_NS  # told in whole seconds
+    ends = np.fmax(done, finished)
+    unfinished = tasks["sent_ns"].to_numpy(dtype=np.int64) + UNFINISHED_NS
+    return np.where(np.isnan(ends), unfinished, np.nan_to_num(ends)).astype(np.int64)
+
+
+def _held(tasks: pd.DataFrame) -> dict[str, tuple[Ints, Ints]]:
+    """From when to when each node held our tasks: starts and ends."""
+    if not len(tasks):
+        return {}
+    sent, ends = tasks["sent_ns"].to_numpy(dtype=np.int64), _ends(tasks)
+    at: dict[str, list[int]] = {}
+    for i, taken in enumerate(tasks["assigned"]):
+        for node in taken:
+            at.setdefault(node, []).append(i)
+    return {node: (sent[places], ends[places]) for node, places in at.items()}

@@ -1,0 +1,136 @@
+"""What the network checks read: the tables of a joined run, and the few things several checks derive from them.
+
+A check sees what a person outside the network could have seen: our own requests, what look-ups said of their tasks,
+what was polled of nodes and sessions. Instants are Unix ns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Ints, read_joined, scalar_columns, to_frame
+from loadtest.records import NodeSnapshot
+from loadtest.runfolder import read_manifest, read_table
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The tables of one run, as stored. `requests` are joined rows; `tasks` and `sessions` have list columns."""
+
+    manifest: dict[str, Any]
+    requests: pd.DataFrame
+    tasks: pd.DataFrame
+    snapshots: pd.DataFrame
+    sessions: pd.DataFrame
+    router: pd.DataFrame
+    clock_bound_ns: int
+
+    @classmethod
+    def of(cls, run: Path) -> Evidence:
+        """Read a joined run folder; RunFolderError when it is not joined or damaged."""
+        manifest = read_manifest(run)
+        requests = read_joined(run / JOINED_REQUESTS)
+        snapshots = to_frame(read_table(run, "snapshots", scalar_columns(NodeSnapshot)))
+        snapshots["node"] = snapshots["node"].str.lower()
+        clocks = Clocks.of(run, manifest, requests)
+        return cls(
+            manifest,
+            requests.assign(done_wall_ns=clocks.wall_ns(requests, "done_ns")),
+            to_frame(read_table(run, "tasks")),
+            snapshots,
+            to_frame(read_table(run, "sessions")),
+            to_frame(read_table(run, "router")),
+            int(clocks.bound_ns(requests).max()) if len(requests) else 0,
+        )
+
+    @cached_property
+    def router_of(self) -> dict[str, str]:
+        """Target to the router behind it: targets with one address share their sessions."""
+        host = str(self.manifest.get("host") or "")
+        targets = self.manifest.get("targets", [])
+        return {str(t.get("name")): str(t.get("url") or host).rstrip("/") for t in targets}
+
+    @cached_property
+    def own_tasks(self) -> pd.DataFrame:
+        """Our tasks that were looked up with success, one row each, in the order in which they were sent.
+
+        Columns: router, session, task_id (Int64), sent_ns, done_ns (Int64), finished_ns (float, NaN: not told),
+        looked_up_ns, complete, status (float), assigned and miners (tuples), text_sha256, results (tuple), target,
+        request (position in `requests`).
+        """
+        sent = self.requests.assign(request=np.arange(len(self.requests)))
+        sent = sent[sent["sent_wall_ns"].notna()]
+        looked = self.tasks[self.tasks["error"] == ""]
+        looked = looked.sort_values(["complete", "looked_up_wall_ns"], kind="stable")
+        by_id = _matched(sent, looked, ["target", "session", "task_id"], "client_reference")
+        rest = sent[~sent["request"].isin(by_id["request"])]
+        named = looked[looked["client_reference"] != ""]
+        found = pd.concat([by_id, _matched(rest, named, ["target", "client_reference"], "task_id")], ignore_index=True)
+        if found.empty:
+            return _no_tasks()
+        frame = pd.DataFrame(
+            {
+                "router": found["target"].map(self.router_of).fillna(""),
+                "target": found["target"],
+                "session": found["session"],
+                "task_id": pd.to_numeric(found["task_id"], errors="coerce"),
+                "sent_ns": found["sent_wall_ns"].astype(np.int64),
+                "done_ns": found["done_wall_ns"],
+                "finished_ns": found["finished_s"].to_numpy(dtype=np.float64, na_value=np.nan) * SECOND_NS,
+                "looked_up_ns": found["looked_up_wall_ns"].astype(np.int64),
+                "complete": found["complete"].astype(bool),
+                "status": found["status"].to_numpy(dtype=np.float64, na_value=np.nan),
+                "assigned": [tuple(dict.fromkeys(nodes)) for nodes in found["assigned"]],
+                "miners": [tuple(nodes) for nodes in found["miners"]],
+                "results": [tuple(texts) for texts in found["result_sha256"]],
+                "text_sha256": found["text_sha256"],
+                "outcome": found["outcome"],
+                "request": found["request"].astype(np.int64),
+            }
+        )
+        return frame.sort_values(["sent_ns", "task_id"], kind="stable", ignore_index=True)
+
+    @cached_property
+    def last_poll_ns(self) -> int:
+        """When the network was last polled; 0: never."""
+        times = [frame["observed_wall_ns"] for frame in (self.snapshots, self.sessions, self.router) if len(frame)]
+        return int(max(time.max() for time in times)) if times else 0
+
+    def series(self, source: str) -> dict[str, pd.DataFrame]:
+        """Snapshots of one source by node, in the order of observation."""
+        rows = self.snapshots[self.snapshots["source"] == source].sort_values("observed_wall_ns", kind="stable")
+        return {str(node): frame.reset_index(drop=True) for node, frame in rows.groupby("node", sort=True)}
+
+
+_OF_REQUEST = ["request", "sent_wall_ns", "done_wall_ns", "text_sha256", "outcome"]
+
+
+def _matched(sent: pd.DataFrame, looked: pd.DataFrame, keys: list[str], other: str) -> pd.DataFrame:
+    """Requests with the last look-up of their task, by `keys`; `other` is the look-up's."""
+    left = sent[[*_OF_REQUEST, *keys]].dropna(subset=keys).drop_duplicates(keys)
+    right = looked.drop_duplicates(keys, keep="last")
+    if left.empty or right.empty:  # pandas 3.1 fails inside Arrow when both sides are empty text columns
+        return pd.DataFrame({"request": []})
+    return left.merge(right, on=keys, validate="1:1")
+
+
+def _no_tasks() -> pd.DataFrame:
+    names = ["router", "target", "session", "task_id", "sent_ns", "done_ns", "finished_ns", "looked_up_ns", "complete"]
+    names += ["status", "assigned", "miners", "results", "text_sha256", "outcome", "request"]
+    return pd.DataFrame({name: [] for name in names})
+
+
+def running(starts: Ints, ends: Ints, at: Ints) -> npt.NDArray[np.int64]:
+    """How many of the intervals [start, end) hold each instant of `at`."""
+    begun = np.searchsorted(np.sort(starts), at, side="right")
+    over = np.searchsorted(np.sort(ends), at, side="right")
+    return (begun - over).astype(np.int64)
