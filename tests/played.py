@@ -18,6 +18,7 @@ import msgspec
 
 from loadtest.analysis.join import join_run
 from loadtest.observe import parse
+from loadtest.observe.lookups import Lookups, Row
 from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
 from loadtest.runfolder import write_manifest, write_part
 from loadtest.simulator import control
@@ -96,6 +97,7 @@ class Player:
         self._poll(last_ns, nodes=True)
         for request in self.requests:
             self._look_up(request, last_ns)
+        self._look_between(last_ns)
         self._store(end_ns)
 
     def _next(self, now_ns: int) -> int:
@@ -196,14 +198,27 @@ class Player:
     def _look_up(self, request: RequestRecord, now_ns: int) -> None:
         if request.task_id is None or request.session is None:
             return
-        task = self.network.sessions[request.session].tasks[int(request.task_id)]
+        self._take(request.session, request.task_id, request.client_reference, now_ns)
+
+    def _look_between(self, now_ns: int) -> None:
+        """The observer itself says which ids between ours it would ask for."""
+        lookups = Lookups(self.seed, 1.0, 0, {TARGET: "cortensor"}, {TARGET: URL})
+        rows = [Row(r.client_reference, TARGET, r.session, r.task_id, None, None, 0) for r in self.requests]
+        lookups.offer(rows, now_ns)
+        lookups.look_between(0)
+        while (lookup := lookups.take(now_ns)) is not None:
+            now_ns += SECOND_NS
+            self._take(lookup.row.session or "", lookup.row.task_id or "", "", now_ns)
+
+    def _take(self, session: str, task_id: str, reference: str, now_ns: int) -> None:
+        task = self.network.sessions[session].tasks[int(task_id)]
         facts = parse.task(_json(control.task(self.network, task)))
         self.tasks.append(
             TaskRecord(
                 target=TARGET,
-                session=request.session,
-                task_id=request.task_id,
-                client_reference=request.client_reference,
+                session=session,
+                task_id=task_id,
+                client_reference=reference,
                 looked_up_wall_ns=now_ns,
                 complete=facts.complete,
                 status=facts.status,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loadtest.analysis.billing import billing
+from loadtest.analysis.counters import counters
 from loadtest.analysis.eligibility import choices
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.fairness import fairness
 from loadtest.analysis.findings import Finding, holm
+from loadtest.analysis.pipeline import pipeline
+from loadtest.analysis.presence import presence
+from loadtest.analysis.redundancy import redundancy
 
 
 def check_run(run: Path) -> list[Finding]:
@@ -17,4 +22,11 @@ def check_run(run: Path) -> list[Finding]:
 
 def check(evidence: Evidence) -> list[Finding]:
     """Every check alone, before the correction."""
-    return [*fairness(choices(evidence))]
+    return [
+        *fairness(choices(evidence)),
+        *pipeline(evidence),
+        *counters(evidence),
+        *redundancy(evidence),
+        *billing(evidence),
+        *presence(evidence),
+    ]

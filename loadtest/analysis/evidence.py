@@ -20,6 +20,7 @@ from loadtest.records import NodeSnapshot
 from loadtest.runfolder import read_manifest, read_table
 
 SECOND_NS = 1_000_000_000
+IDS_MAX = 10_000_000  # between the first and the last of a session: ids of another kind are not counted
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,34 @@ class Evidence:
             }
         )
         return frame.sort_values(["sent_ns", "task_id"], kind="stable", ignore_index=True)
+
+    @cached_property
+    def unseen_ids(self) -> dict[tuple[str, str], list[int]]:
+        """By (router, session): the task ids between those of our own tasks that none of our answers told."""
+        rows = self.requests[self.requests["task_id"].notna() & self.requests["session"].notna()]
+        numbers = pd.to_numeric(rows["task_id"], errors="coerce")
+        routers = rows["target"].map(self.router_of).fillna("")
+        unseen = {}
+        for (router, session), ids in numbers.dropna().groupby([routers, rows["session"]]):
+            known = np.unique(ids.to_numpy(dtype=np.int64))
+            if known[-1] - known[0] < IDS_MAX:
+                unseen[str(router), str(session)] = sorted(set(range(known[0], known[-1])) - set(known.tolist()))
+        return unseen
+
+    @cached_property
+    def strange_tasks(self) -> pd.DataFrame:
+        """Look-ups of those ids, as stored, one row per task, with its `router`."""
+        rows = self.tasks[(self.tasks["client_reference"] == "") & (self.tasks["error"] == "")]
+        rows = rows.assign(router=rows["target"].map(self.router_of).fillna(""))
+        rows = rows.sort_values(["complete", "looked_up_wall_ns"], kind="stable")
+        rows = rows.drop_duplicates(["router", "session", "task_id"], keep="last")
+        ids = pd.to_numeric(rows["task_id"], errors="coerce").fillna(-1).astype(np.int64)
+        sets = {key: set(numbers) for key, numbers in self.unseen_ids.items()}
+        keep = [
+            number in sets.get((router, session), ())
+            for number, router, session in zip(ids, rows["router"], rows["session"], strict=True)
+        ]
+        return rows[np.array(keep, dtype=bool)].reset_index(drop=True)
 
     @cached_property
     def last_poll_ns(self) -> int:

@@ -24,6 +24,8 @@ RETRY_NS = 1_500_000_000
 PER_S_MAX = 50  # look-ups of all targets together, retries included
 WAITING_MAX = 50_000  # about 30 MB; beyond it a task is given up and said to be
 _SECOND_NS = 1_000_000_000
+GAP_IDS_MAX = 1_000_000  # ids further apart do not count up
+BETWEEN_MAX = 200  # ids between those of our tasks that are asked for at the end
 COLUMNS = ["client_reference", "target", "session", "task_id", "text_sha256", "done_ns", "clock_offset_ns"]
 
 
@@ -72,9 +74,11 @@ class Lookups:
     share_max: float
     grace_ns: int
     routes: Mapping[str, str]
+    routers: Mapping[str, str] = field(default_factory=dict)  # target to the router behind it
     counts: Counts = field(default_factory=Counts)
     _waiting: list[tuple[int, int, Lookup]] = field(default_factory=list)
     _asked: dict[int, Lookup] = field(default_factory=dict)  # given out, not yet answered, by id()
+    _ids: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # told by answers, by router and session
     _order: int = 0  # so that the heap never compares two look-ups
     _next_ns: int = 0
 
@@ -83,6 +87,7 @@ class Lookups:
         given_up = []
         for row in rows:
             self.counts.rows += 1
+            self._know(row)
             lookup = self._lookup_of(row)
             if lookup is None or row.done_ns is None or not chosen(row.client_reference, self.seed, self.share_max):
                 continue
@@ -93,6 +98,29 @@ class Lookups:
             else:
                 self._wait(lookup, row.done_ns + row.clock_offset_ns + self.grace_ns)
         return given_up
+
+    def look_between(self, now_ns: int) -> None:
+        """At the end: ask for ids between those of our tasks. A task that was lost or queued twice has one of these.
+
+        So have other people's, so no more than BETWEEN_MAX are asked for, nor more than the share allows.
+        """
+        targets = {router: target for target, router in reversed(list(self.routers.items())) if target in self.routes}
+        gaps = [
+            Row("", targets[router], session, str(number), None, now_ns, 0)
+            for (router, session), ids in sorted(self._ids.items())
+            if router in targets and max(ids) - min(ids) < GAP_IDS_MAX
+            for number in sorted(set(range(min(ids), max(ids))) - ids)
+        ]
+        most = min(BETWEEN_MAX, int(self.share_max * self.counts.rows))
+        for i in range(min(most, len(gaps))):
+            lookup = self._lookup_of(gaps[i * len(gaps) // min(most, len(gaps))])
+            if lookup is not None:
+                self._wait(lookup, now_ns)
+
+    def _know(self, row: Row) -> None:
+        if row.session and row.task_id and row.task_id.isdecimal() and len(row.task_id) < 16:
+            key = (self.routers.get(row.target, ""), row.session)
+            self._ids.setdefault(key, set()).add(int(row.task_id))
 
     def take(self, now_ns: int) -> Lookup | None:
         """The next look-up that is due, if the rate allows one now. It is out until `answered`."""

@@ -50,7 +50,7 @@ class Watch:
         board = Source("leaderboard", stats, "/leaderboard", period_ns)
         self._sources = [board, *self._router_sources(period_ns)]
         self._nodes = NodeSources(stats, period_ns)
-        self._lookups = Lookups(plan.seed, plan.lookup_share_max, int(plan.grace_s * _SECOND), plan.routes)
+        self._lookups = Lookups(plan.seed, plan.lookup_share_max, int(plan.grace_s * _SECOND), plan.routes, plan.urls)
         self._answers: queue.Queue[Answer] = queue.Queue()
         self._board_askers, self._node_askers, self._lookup_askers = (
             Askers(threads, self._answers) for threads in (BOARD_THREADS, NODE_THREADS, LOOKUP_THREADS)
@@ -110,6 +110,7 @@ class Watch:
         self._store.add(self._lookups.offer(self._new_rows.take(), wall_ns()))
         if self._state == "running" and (not running or orphaned):
             self._state, self._ended_ns = "looking_up", now
+            self._lookups.look_between(now)
 
     def _advance(self, now: int) -> None:
         if self._state == "looking_up":

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.observe import lookups
-from loadtest.observe.lookups import ATTEMPTS_MAX, PER_S_MAX, RETRY_NS, Lookups, Row, chosen
+from loadtest.observe.lookups import ATTEMPTS_MAX, BETWEEN_MAX, PER_S_MAX, RETRY_NS, Lookups, Row, chosen
 from loadtest.observe.sources import NODE_POLLS_PER_S_MAX, NodeSources, Source
 from loadtest.records import TaskRecord
 
@@ -225,3 +225,42 @@ def test_an_address_that_is_no_address_is_not_put_into_a_url() -> None:
     nodes.know(["../../admin", "0xab?x=1", "", "节点", "0xAB"], 0)
     assert [source.path for source in nodes.all()] == ["/reputation/0xAB", "/session-reputation/0xAB"]
     assert nodes.refused == 4
+
+
+def test_ids_between_those_of_our_tasks_are_asked_for_at_the_end() -> None:
+    """A lost task has one of them, and so has a task that was queued twice."""
+    routers = {"a": "http://r1", "b": "http://r1", "c": "http://r2"}
+    made = Lookups(7, 1.0, 0, dict.fromkeys(routers, "cortensor"), routers)
+    rows = [
+        Row(f"r{i}", target, session, task_id, None, None, 0)
+        for i, (target, session, task_id) in enumerate(
+            [
+                ("a", "12", "3"),
+                ("b", "12", "6"),
+                ("a", "12", "9"),
+                ("c", "12", "4"),
+                ("c", "12", "5"),
+                ("a", "21", None),
+            ]
+        )
+    ]
+    made.offer(rows, 1)
+    made.look_between(100)
+    asked = []
+    now = 100
+    while (lookup := made.take(now)) is not None:
+        asked.append((lookup.row.target, lookup.path, lookup.row.client_reference))
+        now += 10**9
+    assert asked == [("a", f"/api/v1/tasks/12/{i}", "") for i in (4, 5, 7, 8)]
+
+
+def test_ids_between_are_bounded_and_spread() -> None:
+    made = Lookups(7, 1.0, 0, {"a": "cortensor"}, {"a": "http://r1"})
+    rows = [Row(f"r{i}", "a", "12", str(1 + 5000 * (i % 2)), None, None, 0) for i in range(1000)]
+    made.offer(rows, 1)
+    made.look_between(100)
+    assert made.open_count() == BETWEEN_MAX
+    none = Lookups(7, 0.0, 0, {"a": "cortensor"}, {"a": "http://r1"})
+    none.offer(rows, 1)
+    none.look_between(100)
+    assert none.open_count() == 0, "no look-ups were allowed"

@@ -1,0 +1,266 @@
+"""From the queue to the stats to the reputation: does every task of ours end, count once, and count truly?
+
+These are accounts, not tests by chance: one entry that is missing is a finding. Other tenants only ever add entries,
+so each account is an inequality that their tasks cannot break: *at least* what we saw must be there. It is drawn
+between a node's first and last snapshot, over tasks that certainly fell between them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from loadtest.analysis.chance import rate_bound
+from loadtest.analysis.evidence import SECOND_NS, Evidence
+from loadtest.analysis.findings import Finding, evidence, no_source, percent, shorten
+from loadtest.analysis.frames import Floats
+
+ENDING, ONCE, COUNTED, CLAIMS = "tasks end", "tasks count once", "tasks reach the reputation", "claims"
+DEADLINE_S = 300.0  # two phases of 90 s, as clients ask for, the oracle's ticks and slow transactions
+LAG_S = 60.0  # what a backend may take until it tells what happened
+NO_LOOKUPS = "task look-ups"
+NO_SERIES = "session reputation (/session-reputation/{address})"
+_STATUS = {0: "queued", 1: "acked", 2: "precommitted", 3: "committed"}
+
+
+def pipeline(evidence_: Evidence) -> list[Finding]:
+    """Four findings: tasks end, tasks count once, tasks reach the reputation, claims."""
+    books = _books(evidence_)
+    return [_ending(evidence_), _once(evidence_), _counted(evidence_, books), _claims(evidence_, books)]
+
+
+def _ending(source: Evidence) -> Finding:
+    tasks, strange = source.own_tasks, source.strange_tasks
+    if not len(tasks) and not len(strange):
+        return no_source(ENDING, NO_LOOKUPS, "no task was looked up")
+    age_s = (tasks["looked_up_ns"] - tasks["sent_ns"]).to_numpy(dtype=np.float64) / SECOND_NS
+    complete = tasks["complete"].to_numpy(dtype=bool)
+    overdue = tasks[~complete & (age_s > DEADLINE_S)]
+    # Tasks between ours of which no answer told the id: a lost one is among them, and so may others' be.
+    strange_age_s = strange["looked_up_wall_ns"] / SECOND_NS - strange["created_s"]
+    lost = strange[
+        ~strange["complete"].to_numpy(dtype=bool) & (strange_age_s > DEADLINE_S).fillna(False).to_numpy(dtype=bool)
+    ]
+    open_yet = int((~complete).sum()) - len(overdue)
+    n = len(tasks) + len(strange)
+    stuck = Counter(_STATUS.get(int(s), f"status {s:g}") if s == s else "no status" for s in overdue["status"])
+    stuck += Counter(_STATUS.get(int(s), f"status {s}") if pd.notna(s) else "no status" for s in lost["status"])
+    durations = (tasks["finished_ns"] - tasks["sent_ns"]).dropna() / SECOND_NS
+    lines = [f"{name} for ever: {count} tasks" for name, count in stuck.most_common()]
+    if len(durations):
+        lines.append(f"tasks that ended took {durations.median():.0f} s (median), {durations.max():.0f} s at most")
+    lines += _redraws(source)
+    bad = len(overdue) + len(lost)
+    if bad:
+        text = f"{bad} of {n} tasks had not ended {DEADLINE_S:g} s after they were sent ({percent(bad / n)})."
+        return Finding(ENDING, "found", text, n=n, effect=bad / n, unit="share of tasks", evidence=evidence(lines))
+    if open_yet:
+        text = f"{open_yet} of {n} tasks had not ended when they were last asked for, {age_s[~complete].max():.0f} s "
+        text += f"after they were sent at the most; they may take {DEADLINE_S:g} s."
+        return Finding(ENDING, "cannot tell", text, n=n, evidence=evidence(lines), missing="later look-ups")
+    bound = rate_bound(0, n)
+    text = f"All {n} tasks ended. A share of {percent(bound)} that does not would have been seen."
+    return Finding(
+        ENDING, "consistent", text, n=n, smallest_effect=bound, unit="share of tasks", evidence=evidence(lines)
+    )
+
+
+def _redraws(source: Evidence) -> list[str]:
+    """How often the node set of a session was seen to change, which is no fault."""
+    lines = []
+    for session, polls in source.sessions.groupby("session") if len(source.sessions) else ():
+        ordered = polls.drop_duplicates("observed_wall_ns").sort_values("observed_wall_ns")
+        sets = [frozenset(nodes) for nodes in ordered["miners"]]
+        changes = sum(a != b for a, b in pairwise(sets))
+        if any(sets):
+            lines.append(f"session {session}: other nodes at {changes} of {len(sets) - 1} polls")
+    return lines
+
+
+def _once(source: Evidence) -> Finding:
+    tasks = source.own_tasks
+    numbered = tasks[tasks["task_id"].notna()]
+    if not len(numbered):
+        return no_source(ONCE, "task ids", "no answer told a task id")
+    missing = sum(len(ids) for ids in source.unseen_ids.values())
+    strange = source.strange_tasks
+    doubled = copies(source)
+    n = len(numbered)
+    if doubled:
+        text = f"{len(doubled)} tasks were queued twice: same nodes and same texts under another id."
+        lines = [f"session {task.key[1]} task {task.task_id}" for task in doubled]
+        return Finding(
+            ONCE, "found", text, n=n, effect=len(doubled) / n, unit="share of tasks", evidence=evidence(lines)
+        )
+    if missing > len(strange):
+        text = f"{missing - len(strange)} ids between those of our tasks were not looked up: others' tasks, or ours "
+        return Finding(ONCE, "cannot tell", text + "again.", n=n, missing="look-ups of the ids between our tasks")
+    text = f"{n} tasks, none queued twice ({missing} ids between them belong to others or to tasks never begun)."
+    return Finding(ONCE, "consistent", text, n=n, smallest_effect=rate_bound(0, n), unit="share of tasks")
+
+
+def copies(source: Evidence) -> list[Given]:
+    """Tasks under ids between ours that are one of ours again."""
+    tasks, strange = source.own_tasks, source.strange_tasks
+    ours: dict[tuple[str, str], list[Given]] = {}
+    for given in _givens(tasks["router"], tasks, "results"):
+        ours.setdefault(given.key, []).append(given)
+    return [g for g in _givens(strange["router"], strange, "result_sha256") if _is_copy(g, ours.get(g.key, []))]
+
+
+class Given(NamedTuple):
+    """Who was given a task and what each of those that answered said."""
+
+    key: tuple[str, str]
+    task_id: str
+    nodes: frozenset[str]
+    texts: dict[str, str]
+
+
+def _givens(routers: pd.Series[str], tasks: pd.DataFrame, texts: str) -> list[Given]:
+    columns = (
+        routers.tolist(),
+        *(tasks[name].tolist() for name in ("session", "task_id", "assigned", "miners", texts)),
+    )
+    return [
+        Given((router, session), str(task_id), frozenset(assigned), dict(zip(miners, said, strict=False)))
+        for router, session, task_id, assigned, miners, said in zip(*columns, strict=True)
+    ]
+
+
+def _is_copy(task: Given, ours: Sequence[Given]) -> bool:
+    """Another id, the same nodes, and every node that answered both gave the same text."""
+    for own in ours:
+        both = task.texts.keys() & own.texts.keys()
+        if own.nodes == task.nodes and both and all(task.texts[node] == own.texts[node] for node in both):
+            return True
+    return False
+
+
+# The books of the nodes.
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """One node between two snapshots of its session reputation: what we saw, and what it was told to have done.
+
+    `told_missed` is the most that can be counted as missed: entries without a success, pending ones included, less
+    those settled as missed before.
+    """
+
+    node: str
+    served: int
+    missed: int
+    told: int | None = None
+    told_missed: int | None = None
+    is_full: bool = False  # its window of timestamps no longer grows: nothing can be counted
+
+
+def _books(source: Evidence) -> list[Book]:
+    """A book for every node that was assigned one of our complete tasks."""
+    series = source.series("session-reputation")
+    tasks = source.own_tasks
+    tasks = tasks[tasks["complete"].astype(bool)] if len(tasks) else tasks
+    by_node: dict[str, list[tuple[int, int, bool]]] = {}
+    for sent, finished, assigned, miners in zip(
+        tasks["sent_ns"], tasks["finished_ns"], tasks["assigned"], tasks["miners"], strict=True
+    ):
+        for node in assigned:
+            if finished == finished:
+                by_node.setdefault(node, []).append((sent, int(finished), node not in miners))
+    return [_book(node, rows, series.get(node)) for node, rows in sorted(by_node.items())]
+
+
+def _book(node: str, rows: list[tuple[int, int, bool]], snapshots: pd.DataFrame | None) -> Book:
+    if snapshots is None:
+        return Book(node, len(rows), sum(missed for _, _, missed in rows))
+    counts = {
+        name: snapshots[name].to_numpy(dtype=np.float64, na_value=0.0)
+        for stage in ("precommit", "commit")
+        for name in (f"{stage}_all", f"{stage}_success", f"{stage}_pending")
+    }
+    totals = counts["precommit_all"] + counts["precommit_pending"]
+    failures = counts["precommit_all"] - counts["precommit_success"] + counts["commit_all"] - counts["commit_success"]
+    pending = counts["precommit_pending"] + counts["commit_pending"]
+    last = last_growing(totals, snapshots["effective_s"].to_numpy(dtype=np.float64, na_value=np.nan))
+    times = snapshots["observed_wall_ns"].to_numpy(dtype=np.int64)
+    begin, end = int(times[0]), int(times[last]) - round(LAG_S * SECOND_NS)
+    inside = [missed for sent, finished, missed in rows if sent > begin and finished < end]
+    return Book(
+        node,
+        len(inside),
+        sum(inside),
+        round(totals[last] - totals[0]),
+        round(failures[last] + pending[last] - failures[0]),
+        is_full=last < len(times) - 1,
+    )
+
+
+def last_growing(totals: Floats, newest_s: Floats) -> int:
+    """The last snapshot before the window of timestamps was full: newer entries, and no more of them."""
+    for i in range(len(totals) - 1):
+        if totals[i + 1] <= totals[i] and newest_s[i + 1] > newest_s[i]:
+            return i
+    return len(totals) - 1
+
+
+def _counted(source: Evidence, books: Sequence[Book]) -> Finding:
+    absent = _no_books(COUNTED, source, books)
+    if absent is not None:
+        return absent
+    told = [book for book in books if book.told is not None and book.served]
+    short = [book for book in told if (book.told or 0) < book.served]
+    missing = [book for book in books if book.told is None]
+    n = sum(book.served for book in told)
+    lines = [f"{shorten(b.node)} served {b.served} of our tasks, {b.told} are recorded" for b in short]
+    lines += [f"{shorten(b.node)} served {b.served} of our tasks and has no session reputation" for b in missing]
+    if short or missing:
+        gone = sum(book.served - (book.told or 0) for book in (*short, *missing))
+        text = f"{gone} entries of {len(short) + len(missing)} of {len(books)} nodes are missing {LAG_S:g} s after "
+        text += "the tasks ended."
+        share = gone / max(1, sum(book.served for book in books))
+        return Finding(COUNTED, "found", text, n=n, effect=share, unit="share of entries", evidence=evidence(lines))
+    text = f"Every one of {n} entries of {len(told)} nodes is in their session reputation. One that is missing would "
+    text += "have been seen, unless others' tasks of the same node hid it."
+    return Finding(COUNTED, "consistent", text, n=n, smallest_effect=1 / max(n, 1), unit="share of entries")
+
+
+def _claims(source: Evidence, books: Sequence[Book]) -> Finding:
+    absent = _no_books(CLAIMS, source, books)
+    if absent is not None:
+        return absent
+    # A node whose entries are not all there cannot be told to have claimed: what it missed may be what is absent.
+    told = [book for book in books if book.told is not None and book.told >= book.served]
+    false = [book for book in told if (book.told_missed or 0) < book.missed]
+    n = sum(book.missed for book in told)
+    served = sum(book.served for book in told)
+    if false:
+        claimed = sum(book.missed - (book.told_missed or 0) for book in false)
+        lines = [f"{shorten(b.node)} missed {b.missed} of {b.served}, {b.told_missed} are recorded" for b in false]
+        text = f"{claimed} precommits or commits of {len(false)} nodes are recorded as made and gave no result."
+        return Finding(
+            CLAIMS, "found", text, n=served, effect=claimed / served, unit="share of entries", evidence=evidence(lines)
+        )
+    if not n:
+        text = f"No node missed anything in {served} entries: there was nothing to claim."
+        return Finding(CLAIMS, "consistent", text, n=served)
+    text = f"All {n} misses in {served} entries are recorded as misses. One claimed as made would have been seen, "
+    text += "unless others' tasks of the same node hid it."
+    return Finding(CLAIMS, "consistent", text, n=served, smallest_effect=1 / served, unit="share of entries")
+
+
+def _no_books(check: str, source: Evidence, books: Sequence[Book]) -> Finding | None:
+    if not len(source.own_tasks):
+        return no_source(check, NO_LOOKUPS, "no task was looked up")
+    if not any(book.told is not None for book in books):
+        return no_source(check, NO_SERIES, "no node has a session reputation")
+    if not any(book.served for book in books):
+        text = "No task of ours ended between two snapshots of its nodes."
+        return Finding(check, "cannot tell", text, missing="more snapshots")
+    return None

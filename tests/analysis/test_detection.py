@@ -1,0 +1,56 @@
+"""A small part of benchmarks/detection.py: what is found in runs in virtual time, and that clean runs are quiet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from detected import BLIND, CASES
+from played import DEFAULT, Play, play
+
+from loadtest.analysis.checks import check, check_run
+from loadtest.analysis.evidence import Evidence
+from loadtest.analysis.findings import Finding
+from loadtest.simulator.faults import FAULTS
+
+SHORT = replace(DEFAULT, seconds=700.0, settle_s=320.0)
+SMALL = [  # one fault of each check, at a size that shows in a run half as long
+    ("biased-shuffle=0.25", "shuffling"),
+    ("starved-node=0.05", "starvation"),
+    ("lost-task=0.02", "tasks end"),
+    ("duplicate-task=0.02", "tasks count once"),
+    ("misreporting-node=0.2", "claims"),
+    ("stale-snapshot=1", "leaderboard counters"),
+    ("missing-node=0.1", "nodes are listed"),
+    ("billed-failure=1", "balances"),
+    ("token-over-count=0.05", "usage"),
+]
+
+
+def findings(folder: Path, seed: int, *faults: str, plan: Play = SHORT) -> dict[str, Finding]:
+    return {finding.check: finding for finding in check_run(play(folder, seed, faults, plan))}
+
+
+@pytest.mark.parametrize(("switch", "name"), SMALL)
+def test_a_fault_is_found_by_its_check(tmp_path: Path, switch: str, name: str) -> None:
+    found = findings(tmp_path, 2, switch)
+    assert found[name].verdict == "found", found[name].text
+    assert found[name].evidence and found[name].text
+
+
+def test_clean_runs_are_quiet(tmp_path: Path) -> None:
+    by_chance = 0
+    for seed in (2, 3, 4):
+        alone = check(Evidence.of(play(tmp_path / str(seed), seed, (), SHORT)))
+        exact = [f for f in alone if f.verdict == "found" and f.p_value is None]
+        assert not exact, f"seed {seed}: an account that adds up was called wrong: {exact}"
+        assert {name for case in CASES for name in case.checks} <= {f.check for f in alone}
+        by_chance += sum(f.verdict == "found" for f in alone)
+        assert {f.check for f in alone if f.verdict == "cannot tell"} <= {"charges", "failover"}
+    assert by_chance <= 1
+
+
+def test_every_fault_of_the_machine_has_its_place_in_the_table() -> None:
+    """Either it must be found at a stated size, or it is said that it cannot be, and why."""
+    assert {case.fault for case in CASES} | set(BLIND) == set(FAULTS)
