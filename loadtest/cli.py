@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 EXIT_CODES = "exit codes: 0 pass, 3 an SLO missed or a ceiling met, 4 unfit (proves nothing), 1 could not run, 2 usage"
-PASSED_ON = ("simulate", "observe", "contest")
+PASSED_ON = ("simulate", "observe", "contest", "import")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +44,10 @@ def _program(name: str) -> Callable[[list[str]], int]:
         from loadtest.simulator.__main__ import main as simulate
 
         return simulate
+    if name == "import":
+        from loadtest.jobs.import_snapshots import main as import_snapshots
+
+        return import_snapshots
     if name == "contest":
         from loadtest.jobs.contest import main as contest
 
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
     _add_collect(commands)
+    commands.add_parser("import", help="snapshots that others stored, into a run folder", add_help=False)
     _add_join(commands)
     _add_report(commands)
     _add_accuracy(commands)

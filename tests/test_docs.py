@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parent.parent
 README = (REPO / "README.md").read_text()
 COMMANDS = (
     *("demo", "simulate", "run", "workers", "plan", "profile", "check", "observe", "collect"),
-    *("join", "report", "accuracy", "trace", "contest"),
+    *("import", "join", "report", "accuracy", "trace", "contest"),
 )
 
 

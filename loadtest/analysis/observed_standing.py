@@ -42,7 +42,8 @@ def observed_entrants(run: Path, alive_s_max: int) -> Entrants:
     """Every node of the leaderboards of `run`.
 
     Uptime is the share of leaderboards in which the node stood with a `last_active` at most `alive_s_max` old; a node
-    that is missing in one counts as down in it. RunFolderError: not one leaderboard, or a damaged file.
+    that is missing in one counts as down in it. Without any `last_active` neither uptime nor score is told.
+    RunFolderError: not one leaderboard, or a damaged file.
     """
     columns = ["source", "node", "observed_wall_ns", "last_active_s", *_COUNTS]
     rows = to_frame(read_table(run, "snapshots", columns))
@@ -60,6 +61,7 @@ def observed_entrants(run: Path, alive_s_max: int) -> Entrants:
 
     idle_s = boards["observed_wall_ns"] // _SECOND - boards["last_active_s"]
     alive = (idle_s <= alive_s_max).groupby(boards["node"]).sum()
+    ever_active = (boards["last_active_s"] > 0).groupby(boards["node"]).any()  # some loggers do not keep it
     last = boards.groupby("node").tail(1)
     names = [str(name) for name in last["node"]]
     counted = [_Counted(*values) for values in last[[*_COUNTS, "last_active_s"]].to_numpy().tolist()]
@@ -69,9 +71,9 @@ def observed_entrants(run: Path, alive_s_max: int) -> Entrants:
     found = [
         Entrant(
             node=name,
-            score=Decimal(repr(rank_score(row, maxima, now_s))) if row.precommit_counter else None,
+            score=Decimal(repr(rank_score(row, maxima, now_s))) if row.precommit_counter and row.last_active else None,
             precommit_score=_rate(row.precommit_point, row.precommit_counter),
-            uptime=Decimal(int(alive[name])) / len(instants),
+            uptime=Decimal(int(alive[name])) / len(instants) if ever_active[name] else None,
             observed_days=days,
         )
         for name, row in zip(names, counted, strict=True)

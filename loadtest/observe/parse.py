@@ -65,7 +65,7 @@ def _board_row(row: Any, observed_wall_ns: int) -> NodeSnapshot:
     for stage in _COUNTERS:
         stages[f"{stage}_points"] = whole(row.get(f"{stage}Point"))
         stages[f"{stage}_counter"] = _counter(row.get(f"{stage}Counter"))
-    seen = _address_as_seen(row.get("miner"))
+    seen = address_as_seen(row.get("miner"))
     return NodeSnapshot(
         source="leaderboard",
         node=seen.lower(),
@@ -264,10 +264,10 @@ def _addresses(values: Any, name: str) -> tuple[str, ...]:
         return ()
     if not isinstance(values, list):
         raise ParseError(f"task: expected {name} as a list, got {_kind(values)}")
-    return tuple(_address_as_seen(value).lower() for value in values)
+    return tuple(address_as_seen(value).lower() for value in values)
 
 
-def _address_as_seen(value: Any) -> str:
+def address_as_seen(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ParseError(f"expected a node's address, got {_kind(value)}")
     if len(value) > ADDRESS_LETTERS_MAX:

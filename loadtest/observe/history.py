@@ -1,0 +1,116 @@
+"""What a series of stored snapshots shows of itself: holes in time, missing nodes, counters that began again."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from datetime import UTC, datetime
+from itertools import pairwise
+from statistics import median
+from typing import Any, NamedTuple
+
+from loadtest.records import NodeSnapshot
+
+HOLE_FACTOR = 3  # two leaderboards further apart than so many usual periods have a hole between them
+LISTED_MAX = 200  # of holes, nodes and resets; all are counted
+_COUNTERS = ("precommit_counter", "commit_counter", "prepare_counter", "create_counter", "ping_counter")
+_SECOND = 1_000_000_000
+
+
+class Hole(NamedTuple):
+    """No leaderboard from one instant to the next for much longer than usual."""
+
+    source: str
+    from_wall_ns: int
+    text: str
+
+
+class _Node:
+    """`counters` are of the instant `last_ns` and grow while rows of it come; `before` are of the one before."""
+
+    __slots__ = ("before", "boards", "counters", "first_ns", "last_ns")
+
+    def __init__(self, at_ns: int, counters: tuple[int, ...]) -> None:
+        self.boards = 1
+        self.first_ns = self.last_ns = at_ns
+        self.counters = counters
+        self.before: tuple[int, ...] = ()
+
+
+class History:
+    """Fed with the snapshots that are stored. Holds one entry per node and one per instant of a leaderboard."""
+
+    def __init__(self) -> None:
+        self._instants: set[int] = set()
+        self._nodes: dict[str, _Node] = {}
+        self._resets: list[str] = []
+        self._reset_count = self._backward = 0
+
+    def add(self, snapshot: NodeSnapshot) -> None:
+        """Count one row. Only leaderboards: reputation is asked node by node, so no instant of it is everybody's."""
+        if snapshot.source != "leaderboard":
+            return
+        at_ns = snapshot.observed_wall_ns
+        self._instants.add(at_ns)
+        counters = tuple(getattr(snapshot, name) or 0 for name in _COUNTERS)
+        node = self._nodes.get(snapshot.node)
+        if node is None:
+            self._nodes[snapshot.node] = _Node(at_ns, counters)
+        elif at_ns == node.last_ns:  # another row of the same owner: they are one
+            node.counters = tuple(a + b for a, b in zip(node.counters, counters, strict=True))
+        elif at_ns < node.last_ns:
+            node.boards += 1
+            node.first_ns = min(node.first_ns, at_ns)
+            self._backward += 1  # resets are seen in order of time only
+        else:
+            self._see_reset(snapshot.node, node)
+            node.boards += 1
+            node.last_ns, node.before, node.counters = at_ns, node.counters, counters
+
+    def _see_reset(self, name: str, node: _Node) -> None:
+        fallen = [each for each, old, new in zip(_COUNTERS, node.before, node.counters, strict=False) if new < old]
+        if fallen:
+            self._reset_count += 1
+            if len(self._resets) < LISTED_MAX:
+                self._resets.append(f"{name} at {utc_text(node.last_ns)}: {', '.join(fallen)}")
+
+    def holes(self) -> list[Hole]:
+        instants = sorted(self._instants)
+        gaps = [(at, later - at) for at, later in pairwise(instants)]
+        usual_ns = int(median(gap for _, gap in gaps)) if gaps else 0
+        usual = f"usual are {usual_ns / _SECOND:,.0f} s"
+        return [
+            Hole("leaderboard", at + usual_ns, f"no leaderboard for {gap / _SECOND:,.0f} s, {usual}")
+            for at, gap in gaps
+            if gap > HOLE_FACTOR * usual_ns
+        ]
+
+    def findings(self) -> dict[str, Any]:
+        """For the account; call once, at the end."""
+        for name, node in self._nodes.items():
+            self._see_reset(name, node)
+        instants = sorted(self._instants)
+        missing = {}
+        for name, node in self._nodes.items():
+            due = bisect_right(instants, node.last_ns) - bisect_left(instants, node.first_ns)
+            if due > node.boards:
+                missing[name] = due - node.boards
+        worst = sorted(missing.items(), key=lambda each: (-each[1], each[0]))[:LISTED_MAX]
+        holes = self.holes()
+        return {
+            "leaderboards": len(instants),
+            "nodes": len(self._nodes),
+            "first": utc_text(instants[0]) if instants else None,
+            "last": utc_text(instants[-1]) if instants else None,
+            "holes": len(holes),
+            "holes_listed": [f"{utc_text(hole.from_wall_ns)}: {hole.text}" for hole in holes[:LISTED_MAX]],
+            "nodes_missing_in_between": len(missing),
+            "nodes_missing_listed": dict(worst),
+            "counter_resets": self._reset_count,
+            "counter_resets_listed": self._resets,
+            "rows_out_of_order": self._backward,
+        }
+
+
+def utc_text(wall_ns: int) -> str:
+    """An instant for people, to the second."""
+    return datetime.fromtimestamp(wall_ns // _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

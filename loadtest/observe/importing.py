@@ -1,0 +1,145 @@
+"""Snapshots that others stored, into a run folder: rows checked one by one, and an account of all that was found.
+
+Good rows become parts of snapshots/. A row that is not good is a line of the account, with its file and row, so that
+rows read = stored + already there + mistakes. The account is imports/<stamp>.json in the run folder; it also has what
+the stored rows show: holes in time, nodes missing in some leaderboards, counters that began again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtest import runfolder
+from loadtest.clock import utc_stamp
+from loadtest.observe.history import History
+from loadtest.observe.store import ROWS_MAX
+from loadtest.observe.stored_files import stored_rows
+from loadtest.observe.stored_rows import Reader, Row
+from loadtest.records import NodeSnapshot, RouterSample
+
+FOLDER_ROWS_MAX = 4_000_000  # of one run folder: the key of each is held
+MISTAKES_KEPT = 10_000
+FILES_MAX = 10_000
+
+
+class Import:
+    """One import. `run` must exist: a run folder, or an empty folder that is to hold nothing but snapshots."""
+
+    def __init__(self, run: Path, now_wall_ns: int) -> None:
+        if not run.is_dir():
+            raise runfolder.RunFolderError(f"{run}: no such folder; give a run folder, or make an empty one first")
+        self._run = run
+        self._now_ns = now_wall_ns
+        self._name = f"import-{now_wall_ns}"
+        self._codes: dict[tuple[str, str, str], int] = {}
+        self._there = self._keys_there()
+        self._taken: set[int] = set()
+        self._buffer: list[NodeSnapshot] = []
+        self._parts = 0
+        self._history = History()
+        self.read = self.stored = self.already = self.mistaken = 0
+        self.mistakes: list[str] = []
+        self.unread: dict[str, list[str]] = {}
+
+    def add(self, path: Path, observed_wall_ns: int | None, series: str | None) -> None:
+        """Read one file. StoredFileError when nothing can be read of it, RunFolderError when the folder is full."""
+        reader = Reader(self._now_ns, observed_wall_ns, series)
+        for found in stored_rows(path):
+            for row in reader.rows(found):
+                self.read += 1
+                self._take(row, path)
+        if reader.unread:
+            self.unread[str(path)] = list(reader.unread)
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is left and the account, which is returned too."""
+        self._flush()
+        found = self._history.findings()
+        gaps = [
+            RouterSample(target="import", source=hole.source, observed_wall_ns=hole.from_wall_ns, error=hole.text)
+            for hole in self._history.holes()
+        ]
+        if gaps:
+            runfolder.write_part(self._run / "router" / f"{self._name}.parquet", gaps, RouterSample)
+        account = {
+            "schema_version": 1,
+            "read": self.read,
+            "stored": self.stored,
+            "already_there": self.already,
+            "mistaken": self.mistaken,
+            "mistakes": self.mistakes,
+            "mistakes_not_listed": self.mistaken - len(self.mistakes),
+            "columns_not_read": self.unread,
+            **found,
+        }
+        path = self._run / "imports" / f"{utc_stamp()}-{self._now_ns}.json"
+        runfolder.write_text(path, json.dumps(account, indent=1) + "\n")
+        return {**account, "account": str(path)}
+
+    def _take(self, row: Row, path: Path) -> None:
+        if row.snapshot is None:
+            self._mistake(f"{path}, {row.where}: {row.mistake}")
+            return
+        one = row.snapshot
+        if self._key(one.source, one.node, "", one.observed_wall_ns) in self._there:
+            self.already += 1
+            return
+        # A node may own several rows of one leaderboard, each with its own id: it keeps them all.
+        key = self._key(one.source, one.node, row.node_id, one.observed_wall_ns)
+        where = f"{path}, {row.where}"
+        if key in self._taken:
+            self._mistake(f"{where}: {one.node_as_seen[:80]} is there twice at one instant; the first is kept")
+            return
+        if len(self._there) + len(self._taken) >= FOLDER_ROWS_MAX:
+            raise runfolder.RunFolderError(
+                f"{where}: {FOLDER_ROWS_MAX:,} snapshots are the most of one folder; import a shorter time"
+            )
+        self._taken.add(key)
+        self._history.add(row.snapshot)
+        self._buffer.append(row.snapshot)
+        self.stored += 1
+        if len(self._buffer) >= ROWS_MAX:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._parts += 1
+            part = self._run / "snapshots" / f"{self._name}-{self._parts:05d}.parquet"
+            runfolder.write_part(part, self._buffer, NodeSnapshot)
+            self._buffer = []
+
+    def _mistake(self, line: str) -> None:
+        self.mistaken += 1
+        if len(self.mistakes) < MISTAKES_KEPT:
+            self.mistakes.append(line[:500])
+
+    def _key(self, source: str, node: str, node_id: str, at_ns: int) -> int:
+        return (self._codes.setdefault((source, node, node_id), len(self._codes)) << 64) | at_ns
+
+    def _keys_there(self) -> set[int]:
+        found: set[int] = set()
+        columns = ["source", "node", "observed_wall_ns"]
+        for part in runfolder.part_paths(self._run, "snapshots"):
+            table = runfolder.read_part(part, NodeSnapshot, columns)
+            found.update(
+                self._key(source, node, "", at_ns)
+                for source, node, at_ns in zip(*(table[name].to_pylist() for name in columns), strict=True)
+            )
+            if len(found) > FOLDER_ROWS_MAX:
+                raise runfolder.RunFolderError(f"{self._run}: more than {FOLDER_ROWS_MAX:,} snapshots already")
+        return found
+
+
+def files_of(paths: Sequence[Path]) -> Iterator[Path]:
+    """Files as given; of a folder all that lie directly in it, by name, hidden ones left out."""
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+            if not inside or len(inside) > FILES_MAX:
+                raise runfolder.RunFolderError(f"{path}: {len(inside)} files in it; 1 to {FILES_MAX:,} can be imported")
+            yield from inside
+        else:
+            yield path

@@ -1,0 +1,153 @@
+"""Files in which others store snapshots, row by row: JSON, JSON lines, CSV, Parquet, SQLite; told apart by content.
+
+A file is never held whole. What cannot be read is a `Found` with its place and reason, never an exception and never
+left out; StoredFileError is for a file of which nothing can be read.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loadtest.observe.stored_json import Found, json_values
+
+LINE_CHARS_MAX = 1 << 20
+ROW_GROUP_BYTES_MAX = 1 << 29  # of a Parquet file, unpacked: its reader holds about one
+BATCH_ROWS = 5_000
+
+
+class StoredFileError(Exception):
+    """Nothing can be read of a file; the text is one line: what, where, what to do."""
+
+
+def stored_rows(path: Path) -> Iterator[Found]:
+    """What stands in a file: JSON values, or a dict per row of a table."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4_096)
+    except OSError as error:
+        raise StoredFileError(f"{path}: {error.strerror}; give a file of snapshots") from None
+    if head.startswith(b"PAR1"):
+        return _parquet(path)
+    if head.startswith(b"SQLite format 3\0"):
+        return _sqlite(path)
+    if b"\0" in head:
+        raise StoredFileError(f"{path}: neither JSON, CSV, Parquet nor SQLite; unpack it first if it is packed")
+    looks = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    return _text(path, json_values if looks in (b"{", b"[") else _csv)
+
+
+@lru_cache(maxsize=4_096)
+def field_word(name: str) -> str:
+    """A column's name without case and punctuation: precommitPoint and precommit_point are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _text(path: Path, read: Any) -> Iterator[Found]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield from read(file)
+
+
+def _csv(file: TextIO) -> Iterator[Found]:
+    """Rows as a spreadsheet counts them: the header is row 1."""
+    header: list[str] = []
+    row = 0
+    lines = csv.reader(_lines(file), strict=True)
+    while True:
+        row += 1
+        try:
+            fields = next(lines)
+        except StopIteration:
+            if row < 3:
+                yield Found(f"row {row}", None, "a header and at least one row are expected")
+            return
+        except (csv.Error, UnicodeDecodeError) as error:
+            yield Found(f"row {row}", None, f"not CSV in UTF-8 ({str(error)[:100]}); what follows was not read")
+            return
+        if not header:
+            header = [name.strip() for name in fields]
+            words = [field_word(name) for name in header]
+            if not all(words) or len(set(words)) < len(words):
+                yield Found("row 1", None, "the names of the columns must differ and none be empty; nothing was read")
+                return
+        elif len(fields) != len(header):
+            if fields:
+                yield Found(f"row {row}", None, f"{len(fields)} fields, the header has {len(header)}")
+        else:
+            yield Found(f"row {row}", dict(zip(header, fields, strict=True)))
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(LINE_CHARS_MAX + 1):
+        if len(line) > LINE_CHARS_MAX:
+            raise csv.Error(f"a line of more than {LINE_CHARS_MAX >> 20} MB")
+        yield line
+
+
+def _parquet(path: Path) -> Iterator[Found]:
+    row = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.metadata.num_row_groups):
+                size = file.metadata.row_group(number).total_byte_size
+                if size > ROW_GROUP_BYTES_MAX:
+                    raise StoredFileError(
+                        f"{path}: row group {number} has {size >> 20} MB, {ROW_GROUP_BYTES_MAX >> 20} MB are the most; "
+                        "write it with smaller row groups"
+                    )
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for value in batch.to_pylist():
+                    row += 1
+                    yield Found(f"row {row}", value)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        yield Found(f"row {row + 1}", None, f"damaged Parquet ({reason}); what follows was not read")
+
+
+def _sqlite(path: Path) -> Iterator[Found]:
+    where = "the file"
+    try:
+        # Never written to, also not by a clean-up of the journal: it may be a live one of somebody else.
+        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as base:
+            base.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            names = [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            chosen = [name for name in names if _is_history(base, name)]
+            if not chosen:
+                there = ", ".join(names[:10]) or "none"
+                raise StoredFileError(
+                    f"{path}: no table has a column for the node and one for the time; tables: {there}"
+                )
+            for name in chosen:
+                where = f"{name} row 1"
+                rows = base.execute(f"SELECT * FROM {_quoted(name)}")  # in the order of the table
+                columns = [column[0] for column in rows.description]
+                for number, values in enumerate(rows, start=1):
+                    where = f"{name} row {number + 1}"
+                    yield Found(f"{name} row {number}", dict(zip(columns, values, strict=True)))
+    except sqlite3.Error as error:
+        yield Found(where, None, f"SQLite cannot read it ({str(error)[:120]}); what follows was not read")
+
+
+def _is_history(base: sqlite3.Connection, table: str) -> bool:
+    words = {field_word(column[1]) for column in base.execute(f"PRAGMA table_info({_quoted(table)})")}
+    return bool(words & NODE_WORDS) and bool(words & INSTANT_WORDS)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+# Names of the node and of the instant at which a row was observed, in order of preference, as words.
+NODE_NAMES = ("node", "miner", "mineraddress", "nodeaddress", "address")
+INSTANT_NAMES = ("observedwallns", "observedat", "fetchedat", "timestamp", "time", "ts")
+NODE_WORDS, INSTANT_WORDS = frozenset(NODE_NAMES), frozenset(INSTANT_NAMES)
