@@ -147,6 +147,7 @@ def _add_plan(commands: Commands) -> None:
     plan.add_argument("--trace", default="", metavar="FILE", help="a trace to replay, as `loadtest run` takes it")
     plan.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N rows of the trace")
     plan.add_argument("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
+    plan.add_argument("--trace-rate", type=float, default=1.0, metavar="X", help="X times as many requests in its time")
     add_flags(plan.add_argument_group("instead of what the profile says").add_argument)
     plan.set_defaults(command=_plan)
 

@@ -21,7 +21,7 @@ def plan(args: Namespace) -> int:
     """Print the plan of a profile; the exit code is 0 also with warnings."""
     try:
         profile = with_flags(load_profile(args.profile), args)
-        trace = Trace.load(args.trace, args.limit or None, args.speed) if args.trace else None
+        trace = Trace.load(args.trace, args.limit or None, args.speed, args.trace_rate) if args.trace else None
         if profile.load.arrivals == "trace" and trace is None:
             raise ProfileError(f'{profile.source}: [load] arrivals: "trace" needs a trace file, give --trace FILE')
         prices = profile.ceilings

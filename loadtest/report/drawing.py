@@ -84,6 +84,11 @@ def titled(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=8.8, fontweight="bold", color=INK["text"], pad=7)
 
 
+def legend(axes: Axes, columns: int) -> None:
+    """Above the panel, at the right of its title: inside it a line may pass behind."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=columns, frameon=False, borderaxespad=0.2)
+
+
 def duration_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
     """Linear from zero, or logarithmic when the slow would flatten the fast."""
     known = [v for v in values if math.isfinite(v) and v > 0]

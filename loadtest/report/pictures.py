@@ -38,7 +38,7 @@ def load(summary: Summary) -> str | None:
         _time_axes(summary, (rates, flight), t)
         drawing.titled(rates, "turns per second")
         drawing.titled(flight, "in flight")
-        _legend(rates, 4)
+        drawing.legend(rates, 4)
         return drawing.svg(figure, "load")
 
 
@@ -60,7 +60,7 @@ def latency_over_time(summary: Summary) -> str | None:
             drawing.duration_axis(axes, "y", [*low, *high])
             drawing.titled(axes, wording.METRICS[metric][0])
         _time_axes(summary, panels, t)
-        _legend(panels[0], 2)
+        drawing.legend(panels[0], 2)
         return drawing.svg(figure, "time")
 
 
@@ -254,10 +254,6 @@ def _area_legend(axes: Axes, largest: int) -> None:
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(kinds), frameon=False, borderpad=0.4
     )
-
-
-def _legend(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=columns, frameon=False, borderaxespad=0.2)
 
 
 def _time_axes(summary: Summary, panels: Sequence[Axes], t: Sequence[float]) -> None:

@@ -31,7 +31,7 @@ def plan_picture(plan: dict[str, Any]) -> str:
             axes.set_ylim(bottom=0)
             axes.axvspan(0, plan["warmup_s"], color=INK["shade"], lw=0, zorder=0)
             axes.set_xlim(0, plan["offered_s"])
-            axes.legend(loc="upper right", frameon=False, fontsize=7.5)
+            drawing.legend(axes, 2)
         flight.set_xlabel("seconds after the start; shaded: warm-up")
         inline = drawing.svg(figure, "plan")
     # Outside a report's page nobody defines its colours and fonts.

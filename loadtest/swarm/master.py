@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     encrypted_path: str | None = None  # what encrypts the way to the workers, as the user declared
     trace_file: str | None = None
     trace_speed: float = 1.0
+    trace_rate: float = 1.0
     ceilings: Ceilings = Ceilings()
 
 
@@ -315,6 +316,7 @@ class MasterRun:
                 "rows": len(plan.trace),
                 "left_out": plan.trace.left_out,
                 "speed": settings.trace_speed,
+                "rate": settings.trace_rate,
             }
             if plan.trace is not None
             else None,

@@ -190,6 +190,7 @@ class MasterSide:
             users=self._runner.target_user_count,
             trace_file=parsed.trace or None,
             trace_speed=parsed.speed,
+            trace_rate=parsed.trace_rate,
             ceilings=self._ceilings,
         )
         stripes = {client: stripe for stripe, client in enumerate(clients)}
@@ -367,7 +368,9 @@ def _load(parsed: Any) -> tuple[Profile, Trace | None, Ceilings]:
     try:
         profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
         profile = with_flags(profile, options.with_locusts_own(parsed, profile.load.mode))
-        trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed) if parsed.trace else None
+        trace = None
+        if parsed.trace:
+            trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed, parsed.trace_rate)
         ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
         Schedule(profile, 0, trace)  # says now, and not on a worker, that a profile and a trace do not go together
     except ValueError as error:

@@ -34,6 +34,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     add("--limit", type=int, default=0, metavar="N", help="replay only the first N rows; 0 means all")
     add("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
+    add("--trace-rate", type=float, default=1.0, metavar="X", help="X times as many requests in the same time")
     add("--runs-dir", default="runs", metavar="DIR", help="where run folders are made", include_in_web_ui=False)
     add("--run-id", default="", metavar="ID", help="name of the run folder; default: UTC time", include_in_web_ui=False)
     add(

@@ -18,7 +18,7 @@ Open load: conversations arrive at `rate_per_s`, times the factor of a curve, sp
     curve = { shape = "points", points = [[0, 0.1], [60, 1], [60, 2]] }  straight lines, here with a jump
 
 A factor multiplies `rate_per_s`, `rate_scale` (1) the rate as a whole; `time_scale` (1) in a curve multiplies its
-seconds: with 1/24 a day takes an hour. A trace is scaled by `--speed`.
+seconds: with 1/24 a day takes an hour. A trace is scaled by `--speed` and `--trace-rate`.
 Closed load: `members` people, each of whom starts a conversation when the one before has ended.
 """
 

@@ -9,7 +9,8 @@ Read by `Trace.load` from what a file is, not from its name:
     a run folder of ours                              each request that was offered, at its scheduled instant
 
 Instants keep the microsecond of the file's own clock, divided by the speed; equal ones are kept in order, earlier ones
-than the row before are refused. Nothing is read beyond the limit of rows, and no line, value or file is held unbounded.
+than the row before are refused. A rate above or below 1 makes more or fewer rows of them, over the same time.
+Nothing is read beyond the limit of rows, and no line, value or file is held unbounded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
@@ -48,17 +50,21 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int = 0  # rows or conversations that cannot be replayed
 
     @classmethod
-    def load(cls, path: str | Path, limit: int | None = None, speed: float = 1.0) -> Trace:
-        """Read the first `limit` rows of a file, played `speed` times as fast. Raises TraceError, one line."""
-        if not 0 < speed < math.inf:
-            raise TraceError(f"{path}: speed must be a number > 0, got {speed:g}")
+    def load(cls, path: str | Path, limit: int | None = None, speed: float = 1.0, rate: float = 1.0) -> Trace:
+        """Read the first `limit` rows of a file, played `speed` times as fast, `rate` times as many.
+
+        Raises TraceError, one line.
+        """
+        for name, factor in (("speed", speed), ("trace-rate", rate)):
+            if not 0 < factor < math.inf:
+                raise TraceError(f"{path}: {name} must be a number > 0, got {factor:g}")
         if limit is not None and limit < 1:
             raise TraceError(f"{path}: limit must be >= 1, got {limit}")
         try:
             if Path(path).is_dir():
-                return _collect(str(path), _of_run(str(path)), limit, speed)
+                return _at_rate(str(path), _collect(str(path), _of_run(str(path)), limit, speed), rate)
             with Path(path).open(newline="", encoding="utf-8-sig") as file:
-                return _read(str(path), file, limit, speed)
+                return _at_rate(str(path), _read(str(path), file, limit, speed), rate)
         except OSError as error:
             raise TraceError(f"{path}: cannot be read ({error.strerror}), name a trace file") from None
         except UnicodeDecodeError:
@@ -120,6 +126,36 @@ def _collect(path: str, rows: Iterator[Row | None], limit: int | None, speed: fl
     if trace.blocks and len(trace.blocks) != len(trace.due_us):
         raise TraceError(f"{path}: some rows have hash_ids and some have none, give all or none of them")
     return msgspec.structs.replace(trace, left_out=left_out)
+
+
+def _at_rate(path: str, trace: Trace, rate: float) -> Trace:
+    """`rate` times as many rows over the same time, to the row.
+
+    Above 1 the copies of a row stand evenly in the gap to the next one, so that bursts stay where they are; below 1
+    rows are kept at even distances. A copy has its row's tokens and blocks, and a text of its own where there are none.
+    """
+    if rate == 1:
+        return trace
+    if trace.talks:
+        raise TraceError(f"{path}: conversations come at the rate of the profile, say --request-rate")
+    exact = Fraction(str(rate))
+    edges = [math.ceil(exact * row) for row in range(len(trace.due_us) + 1)]
+    if edges[-1] > ROWS_MAX:
+        raise TraceError(f"{path}: {edges[-1]:,} rows at trace-rate {rate:g}, the most are {ROWS_MAX:,}; use --limit N")
+    due_us: list[int] = []
+    rows: list[int] = []
+    following = [*trace.due_us[1:], trace.due_us[-1]]
+    for row, (at_us, next_us) in enumerate(zip(trace.due_us, following, strict=True)):
+        copies = edges[row + 1] - edges[row]
+        due_us += [at_us + (next_us - at_us) * copy // copies for copy in range(copies)]
+        rows += [row] * copies
+    return Trace(
+        due_us=due_us,
+        prompt_tokens=[trace.prompt_tokens[row] for row in rows],
+        output_tokens=[trace.output_tokens[row] for row in rows],
+        blocks=[trace.blocks[row] for row in rows] if trace.blocks else [],
+        left_out=trace.left_out,
+    )
 
 
 def _collect_talks(path: str, talks: Iterator[Talk | None], limit: int | None) -> Trace:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,37 @@ def test_a_file_without_end_is_not_read_to_its_end(
     limited: Any = Endless(start, again)
     if "say how many" in line:
         assert len(replay._read("endless", limited, 10, 1.0)) == 10 and limited.taken < 1 << 16
+
+
+@given(
+    gaps=st.lists(st.integers(0, 10**7), min_size=1, max_size=40), rate=st.sampled_from([0.1, 0.5, 0.75, 1.5, 2.0, 3.3])
+)
+def test_a_rate_makes_more_or_fewer_rows_in_the_same_time(gaps: list[int], rate: float, tmp_path_factory: Any) -> None:
+    instants = [sum(gaps[:row]) for row in range(len(gaps) + 1)]
+    rows = [(at_us / 1000, 10 + row, 5, [row]) for row, at_us in enumerate(instants)]
+    path = written(tmp_path_factory.mktemp("rate"), mooncake(*rows))
+    whole, scaled = Trace.load(path), Trace.load(path, rate=rate)
+    assert len(scaled) == math.ceil(Fraction(str(rate)) * len(whole))
+    assert scaled.due_us == sorted(scaled.due_us) and scaled.due_us[-1] <= whole.due_us[-1]
+    for at_us, prompt_tokens, (block,) in zip(scaled.due_us, scaled.prompt_tokens, scaled.blocks, strict=True):
+        row = prompt_tokens - 10  # a copy is its row's, and stands before the next one
+        assert block == row and whole.due_us[row] <= at_us <= whole.due_us[min(row + 1, len(gaps))]
+
+
+def test_twice_the_rate_halves_each_gap(tmp_path: Path) -> None:
+    path = written(tmp_path, mooncake(*((at_ms, 9, 9, [1]) for at_ms in (0, 10, 10, 50))))
+    assert Trace.load(path, rate=2).due_us == [0, 5_000, 10_000, 10_000, 10_000, 30_000, 50_000, 50_000]
+    assert Trace.load(path, rate=0.5).due_us == [0, 10_000]
+
+
+def test_a_rate_that_cannot_be_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, mooncake((0, 9, 9, [1]), (5, 9, 9, [1])))
+    for rate in (0, -1, math.nan, math.inf):
+        with pytest.raises(TraceError, match="trace-rate must be a number > 0"):
+            Trace.load(path, rate=rate)
+    monkeypatch.setattr(replay, "ROWS_MAX", 3)
+    with pytest.raises(TraceError, match="4 rows at trace-rate 2, the most are 3; use --limit"):
+        Trace.load(path, rate=2)
+    talk = '[{"conversations": [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "you"}]}]'
+    with pytest.raises(TraceError, match="say --request-rate"):
+        Trace.load(written(tmp_path, talk), rate=2)
