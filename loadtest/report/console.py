@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from unicodedata import east_asian_width
 
@@ -62,10 +63,15 @@ def _latency(summary: Summary) -> list[str]:
             continue
         scale = wording.scale_of(cell.get(p) for cell in (service, response) for p in PERCENTILES)
         line = f"{name} {scale.unit}".ljust(10)
-        line += "".join(wording.quantile(service, p, scale).rjust(_COLUMN) for p in PERCENTILES) + "   "
-        line += "".join((wording.quantile(response, p, scale) if response else "").rjust(_COLUMN) for p in PERCENTILES)
+        line += "".join(_quantile(service, p, scale).rjust(_COLUMN) for p in PERCENTILES) + "   "
+        line += "".join((_quantile(response, p, scale) if response else "").rjust(_COLUMN) for p in PERCENTILES)
         lines.append(line + wording.count((service or response).get("n")).rjust(9))
     return lines if len(lines) > 2 else ["latency: nothing was measured"]
+
+
+def _quantile(cell: Summary, name: str, scale: wording.Scale) -> str:
+    """What the page says, in a column: "n too small (17 < 59)" is "n < 59" beside the column of n."""
+    return re.sub(r"n too small \(\d+ < (\d+)\)", r"n < \1", wording.quantile(cell, name, scale))
 
 
 def _nodes(summary: Summary) -> list[str]:

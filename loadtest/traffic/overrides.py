@@ -70,7 +70,8 @@ def _conflicts(profile: Profile, given: dict[str, Any], load: dict[str, Any]) ->
     if profile.load.arrivals == "trace":
         for name in ("--isl", "--osl", "--request-rate", "--burstiness", "--concurrency"):
             if name in given:
-                yield f"{name}: {profile.source} replays a trace, which brings its own; use --speed, --trace-rate and --limit"
+                instead = "use --speed, --trace-rate and --limit"
+                yield f"{name}: {profile.source} replays a trace, which brings its own; {instead}"
 
 
 def _fit_warmup(profile: Profile, load: dict[str, Any]) -> None:

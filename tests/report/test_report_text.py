@@ -152,6 +152,17 @@ def test_console_figures_and_columns(make_summary: Make) -> None:
     assert "> 120 s" in e2e
 
 
+def test_console_says_how_many_a_percentile_needs_in_its_column(make_summary: Make) -> None:
+    summary = make_summary()
+    for side in ("service", "response"):
+        few = summary["latency"]["tpot_ms"].get(side)
+        if few:
+            few |= {"n": 17, "p99": None, "p99_text": "n too small (17 < 299)"}
+    lines = console_table(summary).splitlines()
+    (tpot,) = (line for line in lines if line.startswith("TPOT"))
+    assert "n < 299" in tpot and "too small" not in tpot and tpot.endswith(" 17")
+
+
 def test_console_names_three_best_and_three_worst_nodes(make_summary: Make) -> None:
     summary = make_summary()
     enough = sorted((n for n in summary["nodes"] if not n["n_too_small"]), key=lambda n: n["e2e_ms_p50"])
