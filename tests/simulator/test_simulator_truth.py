@@ -158,3 +158,24 @@ def test_a_killed_simulator_leaves_the_rows_of_finished_requests(start: Any) -> 
     while not list(simulator.truth.glob("part-*.parquet")):
         assert not deadline.over()
     assert len(simulator.truth_rows()) == 5
+
+
+def test_the_same_seed_and_the_same_requests_are_the_same_decisions(start: Any) -> None:
+    """Over HTTP, where instants differ by some milliseconds: who serves, how much, at what charge.
+
+    In these seconds no cool-down ends and no reserve is drawn anew: such instants of the network are its own, and a
+    request that comes a millisecond to the other side of one is another request (`test_simulator_network.py`).
+    """
+    decisions = []
+    for seed in ("7", "7", "8"):
+        running = start("--seed", seed, "--scenario", "small")
+        with httpx.Client(base_url=running.url, trust_env=False, timeout=30) as client:
+            for number in range(16):
+                body = {"prompt": f"question {number}", "max_tokens": 3, "client_reference": f"r-{number}"}
+                assert client.post(f"/api/v1/completions/{(11, 12)[number % 2]}", json=body).status_code == 200
+        assert running.stop() == 0
+        names = ("session", "task_id", "tokens", "assigned", "chosen_because", "charge", "faults")
+        rows = sorted(running.truth_rows(), key=lambda one: int(one["client_reference"][2:]))
+        decisions.append([[one[name] for name in names] for one in rows])
+    assert len(decisions[0]) == 16
+    assert decisions[0] == decisions[1] != decisions[2]
