@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import signal
 import sys
 import time
@@ -27,11 +26,11 @@ import zmq
 from loadtest.clock import Deadline
 from loadtest.collector.account import Close, close_account
 from loadtest.collector.rows import RowStore
+from loadtest.processes import stand_back
 from loadtest.spool import SpoolError
 
 FLUSH_S = 3.0
 PORT_WAIT_S = 10.0
-NICENESS = 10
 FRAMES_PER_TURN_MAX = 200  # so that a flood of frames cannot keep the close command waiting
 
 
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     # Ctrl-C reaches the whole process group; the plugin decides when collecting ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Encoding Parquet can wait; the workers that share this machine cannot.
-    os.nice(NICENESS)
+    stand_back()
     context = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     try:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.observe.watch import Watch
+from loadtest.processes import stand_back
 from loadtest.runfolder import RunFolderError
 
 
@@ -60,4 +61,5 @@ def _heed_signals(watch: Watch) -> None:
 
 
 if __name__ == "__main__":
+    stand_back()
     sys.exit(main())

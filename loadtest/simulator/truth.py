@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from loadtest.processes import stand_back
 from loadtest.records import TruthRecord
 
 ROWS_PER_PART = 5000
@@ -116,8 +117,7 @@ def _read_frame(source: BinaryIO) -> bytes | None:
 
 
 def main(argv: list[str]) -> int:
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # whatever the simulator was started with
-    os.setpriority(os.PRIO_PROCESS, 0, 10)
+    stand_back()
     write_parts(sys.stdin.buffer, Path(argv[0]))
     return 0
 

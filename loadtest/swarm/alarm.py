@@ -79,6 +79,11 @@ def alarm_of(process: int) -> Alarm:
     return Alarm()
 
 
+def sleep_until(at_ns: int) -> None:
+    """Sleep to an instant of `mono_ns`, and not less, by the alarm of this process. May be killed in it."""
+    alarm_of(os.getpid()).sleep_until(at_ns)
+
+
 def _checked(result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()

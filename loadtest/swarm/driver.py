@@ -6,7 +6,6 @@ number of members, and Locust's own table shows them as users know them.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -15,9 +14,9 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from loadtest.clock import mono_ns
-from loadtest.swarm.alarm import alarm_of
+from loadtest.swarm.alarm import sleep_until
 from loadtest.swarm.ledger import Ledger
-from loadtest.swarm.turns import Prepared, Turns
+from loadtest.swarm.turns import LEAD_NS, Prepared, Turns
 from loadtest.traffic.plan import Plan
 from loadtest.traffic.schedule import ConversationShape, Schedule
 
@@ -122,7 +121,7 @@ class OpenDriver:
                 self._more.clear()
                 self._more.wait()
             due = self._prepared[0]
-            sleep_until(due.at_ns)
+            sleep_until(due.at_ns - LEAD_NS)
             self._prepared.popleft()
             self._room.set()
             self._ledger.arrival(len(due.shape.turns))
@@ -171,15 +170,10 @@ class ClosedDriver:
             gevent.sleep(REST_S)
             return
         first = self._turns.prepare(shape, 0)
-        sleep_until(starts_ns)
+        sleep_until(starts_ns - LEAD_NS)
         person.busy()
         self._ledger.arrival(len(shape.turns))
         self._turns.converse(shape, starts_ns, first, _pause(person), person.stopping)
-
-
-def sleep_until(at_ns: int) -> None:
-    """Sleep to an instant and not less. May be killed in it."""
-    alarm_of(os.getpid()).sleep_until(at_ns)
 
 
 def _pause(person: Person) -> Callable[[int], None]:

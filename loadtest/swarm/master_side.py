@@ -17,10 +17,10 @@ from loadtest import runfolder
 from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
 from loadtest.swarm import options, preflight
+from loadtest.swarm.alarm import sleep_until
 from loadtest.swarm.children import ChildError
 from loadtest.swarm.doors import check_doors
 from loadtest.swarm.drain import drain_before_quit
-from loadtest.swarm.driver import sleep_until
 from loadtest.swarm.ending import CUT, cut_drain
 from loadtest.swarm.master import MasterRun, Settings
 from loadtest.swarm.patience import be_patient

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from loadtest.client.answers import Answer
 from loadtest.client.errortext import without_key
-from loadtest.client.exchange import Deadlines, Endpoint, Exchange
+from loadtest.client.exchange import Deadlines, End, Endpoint, Exchange
 from loadtest.client.outcomes import finish
 from loadtest.client.reactor import Reactor
 from loadtest.client.routes import ROUTES, Call
 from loadtest.records import AnswerText, Outcome, RequestRecord, cancelled_by_member
 from loadtest.spool import Body, Finished, Started, Text
+from loadtest.swarm.alarm import sleep_until
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.recorder import Recorder
 from loadtest.traffic.plan import Plan
@@ -27,6 +28,7 @@ BODIES_PER_OUTCOME_MAX = 200
 RESPONSE_BYTES_MAX = 64 << 20
 TEXT_CHARACTERS_MAX = 500_000  # of each field of a kept text: three of them fit into an entry of the spool
 CONNECT_S = 10.0
+LEAD_NS = 1_000_000  # before a turn is due its greenlet is awake and its row stored: only the send is left to do
 
 
 class Prepared(NamedTuple):
@@ -132,7 +134,7 @@ class Turns:
                 if next_ns >= self.end_ns or stopping():
                     return
                 prepared = self.prepare(shape, reached, answers)
-                pause_until(next_ns)
+                pause_until(next_ns - LEAD_NS)
                 at_ns = next_ns
         finally:
             self.give_up(shape, reached, at_ns)
@@ -175,7 +177,11 @@ class Turns:
             cancel_after_s=planned.cancel_after_us / 1e6 or None,
         )
         try:
+            sleep_until(at_ns)
             self._reactor.run(exchange)
+        except BaseException:
+            exchange.end = exchange.end or End.CANCELLED  # killed in the last millisecond before its instant
+            raise
         finally:
             # Also when this greenlet is being killed: what had arrived by then is the row.
             ended = self._ended(started, prepared.call, exchange)

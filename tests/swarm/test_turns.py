@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import gevent
 import pytest
 
 from loadtest.client.exchange import Endpoint
@@ -20,6 +21,7 @@ from loadtest.spool import Finished
 from loadtest.swarm.ledger import Ledger
 from loadtest.swarm.turns import Access, Turns
 from loadtest.traffic.plan import Plan
+from loadtest.traffic.schedule import ConversationShape, Schedule
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PROFILE = """
@@ -130,8 +132,8 @@ class Rows:
             self.finished.append(entry.record)
 
 
-def conversation(reactor: Reactor, server: Server, more: str, count: int = 1) -> list[RequestRecord]:
-    """The rows of the first `count` conversations of the profile with `more` in its persona."""
+def turns_of(reactor: Reactor, server: Server, more: str = "") -> tuple[Turns, Schedule, list[RequestRecord]]:
+    """What sends the profile with `more` in its persona, what it sends, and the rows that are finished."""
     plan = Plan(
         run="r", profile_text=PROFILE + more, profile_source="x.toml", seed=1, host="", workers=1, warmup_us=0,
         horizon_us=60_000_000,
@@ -143,10 +145,48 @@ def conversation(reactor: Reactor, server: Server, more: str, count: int = 1) ->
         clock_offset_ns=lambda: 0,
     )  # fmt: skip
     turns.begin(plan, mono_ns())
+    return turns, schedule, rows.finished
+
+
+def converse(turns: Turns, shape: ConversationShape, due_ns: int) -> None:
+    turns.converse(shape, due_ns, turns.prepare(shape, 0), lambda at_ns: None, lambda: False)
+
+
+def conversation(reactor: Reactor, server: Server, more: str, count: int = 1) -> list[RequestRecord]:
+    """The rows of the first `count` conversations of the profile with `more` in its persona."""
+    turns, schedule, rows = turns_of(reactor, server, more)
     for index in range(count):
-        shape = schedule.shape(index)
-        turns.converse(shape, mono_ns(), turns.prepare(shape, 0), lambda at_ns: None, lambda: False)
-    return rows.finished
+        converse(turns, schedule.shape(index), mono_ns())
+    return rows
+
+
+def test_nothing_is_sent_before_its_instant(reactor: Reactor) -> None:
+    """Greenlets are awake a little early, so that only the send is left to do."""
+    server = Server()
+    turns, schedule, rows = turns_of(reactor, server)
+    due_ns = mono_ns() + 30_000_000
+    converse(turns, schedule.shape(0), due_ns)
+    reactor.close()
+    server.close()
+    assert [row.outcome for row in rows] == ["ok"] * 3
+    assert rows[0].scheduled_ns == due_ns <= (rows[0].connecting_ns or 0)
+    assert all(row.scheduled_ns <= (row.sent_ns or 0) for row in rows)
+
+
+def test_killed_just_before_its_instant_a_turn_is_cancelled_and_not_sent(reactor: Reactor) -> None:
+    server = Server()
+    turns, schedule, rows = turns_of(reactor, server)
+    member = gevent.spawn(converse, turns, schedule.shape(0), mono_ns() + 60_000_000_000)
+    gevent.sleep(0)
+    member.kill(timeout=5)
+    reactor.close()
+    server.close()
+    assert [(row.turn, row.outcome, row.sent_ns) for row in rows] == [
+        (0, "cancelled", None),
+        (1, "not_reached", None),
+        (2, "not_reached", None),
+    ]
+    assert not server.requests
 
 
 def test_a_member_breaks_off_after_chunks_and_the_conversation_goes_on(reactor: Reactor) -> None:
