@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-long lint bench accuracy clean help
+.PHONY: demo test test-long lint bench accuracy soak clean help
 help:            ## what there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
 
@@ -33,10 +33,14 @@ lint: $(READY)   ## ruff and mypy --strict
 bench: $(READY)  ## hot paths, as ratios against references of the same run
 	$(BIN)/python benchmarks/traffic.py
 	PYTHONPATH=. $(BIN)/python benchmarks/master.py
+	$(BIN)/python benchmarks/swarm_cost.py
 	$(BIN)/python benchmarks/accuracy.py --quick
 
 accuracy: $(READY) ## every client against a server that knows the truth, 10 minutes; writes docs/accuracy.md
 	$(BIN)/python benchmarks/accuracy.py
+
+soak: $(READY)   ## 30 minutes of load: memory and descriptors of every process of a swarm
+	$(BIN)/python benchmarks/soak.py
 
 clean:           ## remove the virtual environment and caches; run folders stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgpack
 import msgspec
+from stand.rows import a_row
 
 from loadtest import spool
 from loadtest.clock import cpu_ns
 from loadtest.collector.rows import RowStore
-from loadtest.quantiles import LogHistogram
 from loadtest.records import RequestRecord
 from loadtest.swarm.reports import Reports
 from loadtest.swarm.standing import Clerk
@@ -32,50 +32,6 @@ CHUNKS = 100
 ROWS = 4_000
 ROW_CHUNKS = (10, 100, 1_000)
 REPORT_S = 3.0
-
-
-def a_row(draw: random.Random, seq: int, chunks: int = CHUNKS) -> RequestRecord:
-    """A streamed turn of so many chunks, 20 ms apart more or less."""
-    sent = seq * 10_000_000
-    first = sent + int(draw.lognormvariate(19.0, 0.5))
-    gaps = [int(draw.lognormvariate(16.8, 0.3)) for _ in range(chunks - 1)]
-    at = [first]
-    histogram = LogHistogram()
-    for gap in gaps:
-        at.append(at[-1] + gap)
-        histogram.add(gap)
-    return RequestRecord(
-        run="r",
-        worker=seq % 64,
-        seq=seq,
-        arrival=seq,
-        conversation=f"c{seq}",
-        turn=0,
-        turns_planned=1,
-        persona="quick",
-        target="chat",
-        route="openai-chat",
-        model="default",
-        session=None,
-        client_reference=f"r.{seq}.0",
-        phase="measure",
-        scheduled_ns=sent - 500_000,
-        prompt_tokens_planned=200,
-        output_tokens_max=chunks,
-        stream=True,
-        outcome="ok",
-        sent_ns=sent,
-        first_content_ns=first,
-        first_content_bound_ns=80_000,
-        last_content_ns=at[-1],
-        done_ns=at[-1] + 100_000,
-        content_chunks=chunks,
-        chunk_ns=tuple(at),
-        chunk_bound_ns=(80_000,) * chunks,
-        chunk_bytes=(180,) * chunks,
-        itl_keys=tuple(histogram.counts.keys()),
-        itl_counts=tuple(histogram.counts.values()),
-    )
 
 
 def report(worker: int, tally: Tally, ended: int) -> dict[str, Any]:
@@ -163,7 +119,7 @@ def collector_cost(rows: list[RequestRecord]) -> tuple[float, float, float]:
 
 def main() -> None:
     draw = random.Random(1)
-    rows = [a_row(draw, seq) for seq in range(ROWS)]
+    rows = [a_row(draw, seq, CHUNKS) for seq in range(ROWS)]
     print(f"{'workers':>8} {'us/report':>10} {'ms/look':>8} {'bytes/report':>13} {'share of a core':>16}")
     for workers in WORKERS:
         report_us, look_ms, size = master_cost(workers, rows)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gevent
 import msgspec
+from locust import argument_parser
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
@@ -32,6 +34,8 @@ class WorkerSide:
         self._runner = environment.runner
         self.run: WorkerRun | None = None
         if isinstance(self._runner, WorkerRunner):
+            # Locust builds this anew for every option of a spawn message: 0.1 s in which nothing is read or sent.
+            argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
             self._runner.register_message("loadtest_plan", self._on_plan)
             self._runner.register_message("loadtest_start", self._on_start)
             self._runner.register_message("loadtest_clock", self._on_clock_answer)
