@@ -32,7 +32,7 @@ class Person(Protocol):
         """From here on a stop may end this user at once: nothing of it is in flight."""
 
     def busy(self) -> None:
-        """From here on a stop has to wait: a request is in flight."""
+        """From here on a stop has to wait: a request is in flight. GreenletExit when one has come already."""
 
     def stopping(self) -> bool:
         """A stop was asked for."""
@@ -87,6 +87,7 @@ class OpenDriver:
         person.waiting()
         try:
             due: Due = mine.get()
+            person.busy()
         except BaseException:
             # Killed while idle. If an arrival was handed over in the same moment it still needs its rows.
             if mine in self._free:
@@ -94,7 +95,6 @@ class OpenDriver:
             elif mine.ready():
                 self._turns.give_up(mine.value.shape, 0, mine.value.at_ns)
             raise
-        person.busy()
         self._turns.converse(due.shape, due.at_ns, due.first, _pause(person), person.stopping)
 
     def _prepare(self, plan: Plan, t0_ns: int) -> None:

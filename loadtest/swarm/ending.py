@@ -22,6 +22,7 @@ from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
 WAIT_MARGIN_S = 60.0  # beyond the stop timeout: for rows to be acknowledged
+FIRST_ENDS_S = 7_200.0  # rows are joined and reported meanwhile
 CUT = "loadtest_cut"
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ def take_signals(environment: Environment, cut: Callable[[], None]) -> None:
         nonlocal ending
         if ending:
             cut()
+            # Locust would end the process a second time, in the middle of the first: with its tables printed twice and
+            # a traceback from wherever the first one is. That one goes on alone.
+            gevent.sleep(FIRST_ENDS_S)
         ending = True
 
     environment.events.quitting.add_listener(quitting)

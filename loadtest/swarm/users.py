@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gevent import sleep
+from gevent import GreenletExit, sleep
 from locust import User, constant, task
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
@@ -12,7 +12,12 @@ REST_S = 1.0
 class _Person(User):  # type: ignore[misc]  # locust is Any to mypy
     abstract = True
     _state: str | None
+    _ends = False
     wait_time = constant(0)
+
+    def stop(self, force: bool = False) -> bool:
+        self._ends = force or self._state in (None, LOCUST_STATE_WAITING)
+        return bool(super().stop(force))
 
     def waiting(self) -> None:
         """Nothing of this user is in flight: Locust may kill it at once."""
@@ -20,7 +25,13 @@ class _Person(User):  # type: ignore[misc]  # locust is Any to mypy
             self._state = LOCUST_STATE_WAITING
 
     def busy(self) -> None:
-        """A request is in flight: a stop waits for it, up to the stop timeout."""
+        """A request is about to be in flight: from here on a stop waits for it, up to the stop timeout.
+
+        GreenletExit when a stop has decided to end this user and has not come to it yet: what it began now would be cut
+        off at once.
+        """
+        if self._ends:
+            raise GreenletExit
         if self._state != LOCUST_STATE_STOPPING:
             self._state = LOCUST_STATE_RUNNING
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
 from conftest import Ended, Network, assert_complete
 
 
@@ -21,6 +22,48 @@ def test_a_run_stops_at_its_requests(network: Network, locust: Callable[..., End
     assert set(result.rows()["outcome"].to_pylist()) <= {"ok", "not_reached"}
     assert "a ceiling is met, nothing more is offered: requests" in result.err
     assert "Stopped by a ceiling: requests" in (result.run / "summary.md").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("rule", "limit", "prices"),
+    [
+        ("tokens", 400, {}),
+        ("cost", 0.5, {"price_per_request": 0.05, "price_per_million_output_tokens": 2_000.0}),
+        ("requests_per_s", 2, {}),
+        ("time_s", 5, {}),
+    ],
+)
+def test_a_run_stops_at_what_it_may_use_up(
+    network: Network, locust: Callable[..., Ended], rule: str, limit: float, prices: dict[str, float]
+) -> None:
+    """What was used is added up again here, from the rows: as the server told it, else as we planned and counted."""
+    ceilings = [f"--ceiling={name}={value}" for name, value in {rule: limit, **prices}.items()]
+    options = ["--headless", "--processes", "2", "--profile", "smoke", "-t", "60s", "--no-observe"]
+    result = locust(*options, "--host", network.url, *ceilings)
+    assert_complete(result, workers=2)
+    assert result.code == (3 if result.summary()["fit"]["verdict"] == "fit" else 4)
+    assert result.summary()["result"]["verdict"] == "fail"
+    manifest, rows = result.manifest(), [row for row in result.rows().to_pylist() if row["outcome"] == "ok"]
+    assert manifest["ceilings"].items() >= {rule: limit, **prices}.items()
+    stopped_by, stopped_s = manifest["stopped_by"], manifest["stopped_early_s"]
+    assert (stopped_by["rule"], stopped_by["limit"]) == (rule, limit)
+    assert limit <= stopped_by["figure"] and stopped_s < 40
+    output = sum(row["usage_completion_tokens"] or row["counted_tokens"] for row in rows)
+    used = {
+        "tokens": sum(row["usage_prompt_tokens"] or row["prompt_tokens_planned"] for row in rows) + output,
+        "cost": len(rows) * 0.05 + output * 2_000 / 1e6,
+    }
+    if rule in used:
+        assert stopped_by["used_in_the_end"] == pytest.approx(used[rule]) and stopped_by["figure"] <= used[rule]
+    if rule == "time_s":
+        assert stopped_by["figure"] < limit + 2 and abs(stopped_s - stopped_by["figure"]) < 2
+    if rule == "requests_per_s":
+        assert stopped_s > 9, "the rate is one over ten seconds"
+        sent = len([row for row in rows if row["sent_ns"]]) / stopped_s
+        assert stopped_by["figure"] == pytest.approx(sent, rel=0.5)
+    assert set(result.rows()["outcome"].to_pylist()) <= {"ok", "not_reached"}
+    assert f"a ceiling is met, nothing more is offered: {rule}" in result.err
 
 
 class Broken(BaseHTTPRequestHandler):

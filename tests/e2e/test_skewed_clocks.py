@@ -34,8 +34,8 @@ PROFILE = """
 [load]
 mode = "open"
 arrivals = "poisson"
-rate_per_s = 6.0
-duration_s = 12.0
+rate_per_s = 8.0
+duration_s = 9.0
 warmup_s = 1.0
 drain_s = 20.0
 time_scale = 0.02
@@ -140,7 +140,7 @@ def test_the_same_is_sent_at_the_same_instants(skewed: Run, straight: Run) -> No
 
     # The server, whose clock is the master's, is the witness: nobody is 300 ms early or late.
     schedule = Schedule(load_profile(str(skewed.result.runs_dir.parent / "skewed.toml")), SEED)
-    due_us = {one.index: one.due_us for one in schedule.arrivals(12_000_000)}
+    due_us = {one.index: one.due_us for one in schedule.arrivals(9_000_000)}
     for one in (skewed, straight):
         rows = with_truth(one)
         rows = rows[rows["turn"] == 0]

@@ -87,6 +87,7 @@ def assert_all(result: Ended, outcome: str, workers: int) -> None:
     assert Counter(result.rows()["outcome"].to_pylist()) == {outcome: IN_FLIGHT}
     assert set(result.rows()["content_chunks"].to_pylist()) == {2 if outcome == "ok" else 1}
     assert "Traceback" not in result.err
+    assert result.err.count("Shutting down (exit code") <= workers + 1, "each process ends once"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -103,16 +104,50 @@ def test_a_signal_to_the_group(tmp_path: Path, number: int, mode: str, timeout: 
     assert_all(result, outcome, workers=2 if mode == "distributed" else 1)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_second_ctrl_c_cuts_the_drain(tmp_path: Path, mode: str) -> None:
+def test_a_second_signal_cuts_the_drain(tmp_path: Path, mode: str, number: int) -> None:
     with holding() as server, group(tmp_path, command(tmp_path, server, mode, "--headless", "-s", "90")) as one:
         one.wait_until_held(server)
-        one.signal(signal.SIGINT)
+        one.signal(number)
         one.wait_for_word(STOPPED)
         assert server.held == IN_FLIGHT, "the first one waits"
-        one.signal(signal.SIGINT)
+        one.signal(number)
         result = one.end()
     assert_all(result, "cancelled", workers=2 if mode == "distributed" else 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "number", "again", "timeout", "outcome"),
+    [
+        ("standalone", signal.SIGTERM, False, "30", "ok"),
+        ("standalone", signal.SIGINT, True, "90", "cancelled"),
+        ("distributed", signal.SIGTERM, False, "30", "ok"),
+        ("distributed", signal.SIGTERM, False, "0", "cancelled"),
+        ("distributed", signal.SIGINT, True, "90", "cancelled"),
+    ],
+)
+def test_a_signal_while_there_is_a_page(
+    tmp_path: Path, mode: str, number: int, again: bool, timeout: str, outcome: str
+) -> None:
+    """The run was started from the page; the process that serves it is told to end, once or twice."""
+    port = free_port()
+    web = ("-s", timeout, "--web-port", str(port))
+    with (
+        holding() as server,
+        group(tmp_path, command(tmp_path, server, mode, *web)) as one,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=END_S) as page,
+    ):
+        start_from_the_page(page, 2 if mode == "distributed" else 0)
+        one.wait_until_held(server)
+        one.signal(number)
+        one.wait_for_word(STOPPED)
+        if again:
+            one.signal(number)
+        elif outcome == "ok":
+            server.release()
+        result = one.end()
+    assert_all(result, outcome, workers=2 if mode == "distributed" else 1)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -125,9 +160,7 @@ def test_the_stop_button(tmp_path: Path, mode: str, timeout: str, outcome: str) 
         group(tmp_path, command(tmp_path, server, mode, *web)) as one,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=END_S) as page,
     ):
-        wait_for("the page and its workers", lambda: ready(page, 2 if mode == "distributed" else 0))
-        form = {"user_count": str(IN_FLIGHT), "spawn_rate": "100"}
-        assert page.post("/swarm", data=form).json()["success"]
+        start_from_the_page(page, 2 if mode == "distributed" else 0)
         one.wait_until_held(server)
         stopping = [Thread(target=page.post, args=("/stop",)) for _ in range(2)]  # an impatient user
         for thread in stopping:
@@ -141,6 +174,12 @@ def test_the_stop_button(tmp_path: Path, mode: str, timeout: str, outcome: str) 
         one.signal(signal.SIGTERM)
         result = one.end()
     assert_all(result, outcome, workers=2 if mode == "distributed" else 1)
+
+
+def start_from_the_page(page: httpx.Client, workers: int) -> None:
+    wait_for("the page and its workers", lambda: ready(page, workers))
+    form = {"user_count": str(IN_FLIGHT), "spawn_rate": "100"}
+    assert page.post("/swarm", data=form).json()["success"]
 
 
 def ready(page: httpx.Client, workers: int) -> bool:

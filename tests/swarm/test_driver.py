@@ -192,6 +192,26 @@ def test_an_arrival_handed_to_a_slot_that_is_killed_still_gets_its_rows(greenlet
     assert [index for index, _ in turns.dropped] == indexes[1:]
 
 
+def test_an_arrival_handed_to_a_slot_that_a_stop_has_chosen_gets_its_rows_too(
+    greenlets: list[gevent.Greenlet],
+) -> None:
+    plan, schedule = plan_of(2_000_000)
+    turns = FakeTurns()
+    driver = OpenDriver(schedule, turns, Ledger(), 0, late_max_s=5.0)  # type: ignore[arg-type]
+
+    class Chosen(FakePerson):
+        def busy(self) -> None:
+            raise gevent.GreenletExit
+
+    greenlets.append(gevent.spawn(driver.serve, Chosen()))
+    gevent.sleep(0)
+    driver.start(plan, mono_ns())
+    finish(driver)
+    indexes = [arrival.index for arrival in schedule.arrivals(2_000_000)]
+    assert turns.given_up == indexes[:1] and not turns.sent
+    assert [index for index, _ in turns.dropped] == indexes[1:]
+
+
 def test_members_take_the_contents_of_their_stripe_in_turn(greenlets: list[gevent.Greenlet]) -> None:
     plan, schedule = plan_of(600_000_000, workers=3, profile="members")
     turns, ledger = FakeTurns(), Ledger()
