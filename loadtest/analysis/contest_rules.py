@@ -91,6 +91,15 @@ class MultiNode:
 
 
 @dataclass(frozen=True, slots=True)
+class UptimeRule:
+    """How uptime is read from snapshots: pings made of those due, or leaderboards in which the node was alive."""
+
+    measure: str  # "pings" or "seen"
+    ping_s: float  # nodes ping this often
+    alive_s_max: int  # a node last active longer ago is down
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A checked rules file. There are tiers or a score reward, never both."""
 
@@ -100,7 +109,7 @@ class Rules:
     currency: str
     stake_cor_min: int
     stake_waived: bool  # for participants of an earlier phase
-    alive_s_max: int  # a node last active longer ago is down; for uptime from snapshots
+    uptime: UptimeRule
     base_cents: int  # a month
     tiers: tuple[Tier, ...]
     score_reward: ScoreReward | None
@@ -167,7 +176,11 @@ def read_rules(text: str, source: str) -> Rules:
         currency=page.text("currency", "the currency of all amounts", "USD", r"[A-Z]{3}"),
         stake_cor_min=stake.whole("cor_min", 0, 10**9),
         stake_waived=stake.flag("waived_for_earlier_phases", False),
-        alive_s_max=uptime.whole("alive_s_max", 1, 86_400),
+        uptime=UptimeRule(
+            measure=uptime.choice("measure", ("pings", "seen")),
+            ping_s=uptime.number("ping_s", 1, 86_400),
+            alive_s_max=uptime.whole("alive_s_max", 1, 86_400),
+        ),
         base_cents=_cents(base, "per_month"),
         tiers=tiers,
         score_reward=reward,

@@ -194,7 +194,9 @@ def _require_complete(run: Path) -> dict[str, Any]:
 def _tolerance_s(manifest: dict[str, Any]) -> float:
     """Two poll periods, so that one missed poll costs nothing, plus the time one poll may take."""
     observe = manifest.get("observe") or {}
-    return 2 * float(observe.get("poll_s") or 0) + float(observe.get("grace_s") or 0)
+    periods = [float(observe.get(key) or observe.get("poll_s") or 0) for key in ("leaderboard_s", "reputation_s")]
+    periods.append(float((manifest.get("imported") or {}).get("period_s") or 0))
+    return 2 * max(periods) + float(observe.get("grace_s") or 0)
 
 
 def _figures(

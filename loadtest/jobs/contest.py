@@ -57,5 +57,5 @@ def _parser() -> argparse.ArgumentParser:
 
 def _entrants(source: Path, registry: Path | None, rules: Rules) -> Entrants:
     """A run folder's nodes, or those of a CSV file; the registry says what neither of them knows."""
-    nodes = observed_entrants(source, rules.alive_s_max) if source.is_dir() else read_entrants(source)
+    nodes = observed_entrants(source, rules.uptime) if source.is_dir() else read_entrants(source)
     return with_registry(nodes, registry) if registry is not None else nodes

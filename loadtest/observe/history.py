@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
@@ -42,14 +43,20 @@ class History:
     def __init__(self) -> None:
         self._instants: set[int] = set()
         self._nodes: dict[str, _Node] = {}
+        self._series: dict[tuple[str, str], int] = {}  # when each node's lists were last told
+        self._periods_s: Counter[int] = Counter()
         self._resets: list[str] = []
         self._reset_count = self._backward = 0
 
     def add(self, snapshot: NodeSnapshot) -> None:
-        """Count one row. Only leaderboards: reputation is asked node by node, so no instant of it is everybody's."""
-        if snapshot.source != "leaderboard":
-            return
+        """Count one row. Reputation is asked node by node: of it only the usual period is known."""
         at_ns = snapshot.observed_wall_ns
+        if snapshot.source != "leaderboard":
+            key = snapshot.source, snapshot.node
+            if key in self._series:
+                self._periods_s[abs(at_ns - self._series[key]) // _SECOND] += 1
+            self._series[key] = at_ns
+            return
         self._instants.add(at_ns)
         counters = tuple(getattr(snapshot, name) or 0 for name in _COUNTERS)
         node = self._nodes.get(snapshot.node)
@@ -73,10 +80,20 @@ class History:
             if len(self._resets) < LISTED_MAX:
                 self._resets.append(f"{name} at {utc_text(node.last_ns)}: {', '.join(fallen)}")
 
+    def period_s(self) -> float:
+        """The longer of the usual periods: of leaderboards, and of one node's reputation."""
+        of_series = median(self._periods_s.elements()) if self._periods_s else 0
+        return max(self.usual_ns() / _SECOND, float(of_series))
+
+    def usual_ns(self) -> int:
+        """The median time from one leaderboard to the next; 0 for fewer than two."""
+        gaps = [later - at for at, later in pairwise(sorted(self._instants))]
+        return int(median(gaps)) if gaps else 0
+
     def holes(self) -> list[Hole]:
         instants = sorted(self._instants)
         gaps = [(at, later - at) for at, later in pairwise(instants)]
-        usual_ns = int(median(gap for _, gap in gaps)) if gaps else 0
+        usual_ns = self.usual_ns()
         usual = f"usual are {usual_ns / _SECOND:,.0f} s"
         return [
             Hole("leaderboard", at + usual_ns, f"no leaderboard for {gap / _SECOND:,.0f} s, {usual}")
@@ -101,6 +118,7 @@ class History:
             "nodes": len(self._nodes),
             "first": utc_text(instants[0]) if instants else None,
             "last": utc_text(instants[-1]) if instants else None,
+            "usual_period_s": self.period_s(),
             "holes": len(holes),
             "holes_listed": [f"{utc_text(hole.from_wall_ns)}: {hole.text}" for hole in holes[:LISTED_MAX]],
             "nodes_missing_in_between": len(missing),

@@ -75,9 +75,17 @@ class Import:
             "columns_not_read": self.unread,
             **found,
         }
+        if (self._run / runfolder.MANIFEST).exists():
+            self._tell_manifest(found["usual_period_s"])
         path = self._run / "imports" / f"{utc_stamp()}-{self._now_ns}.json"
         runfolder.write_text(path, json.dumps(account, indent=1) + "\n")
         return {**account, "account": str(path)}
+
+    def _tell_manifest(self, period_s: float) -> None:
+        """The join's tolerance follows the period, which is often longer than that of our own polls."""
+        told = runfolder.read_manifest(self._run).get("imported") or {}
+        longest_s = max(period_s, float(told.get("period_s") or 0))
+        runfolder.update_manifest(self._run, imported={"period_s": longest_s})
 
     def _take(self, row: Row, path: Path) -> None:
         if row.snapshot is None:

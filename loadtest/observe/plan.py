@@ -9,13 +9,22 @@ from typing import NamedTuple
 from loadtest import runfolder
 from loadtest.client.control import ControlClient
 
+# Which key of the profile's [observe] says how often a source is asked.
+_PERIODS = {
+    "leaderboard": "leaderboard_s",
+    "reputation": "reputation_s",
+    "session-reputation": "reputation_s",
+    "status": "status_s",
+    "sessions": "sessions_s",
+}
+
 
 class Plan(NamedTuple):
-    """What the manifest asks of the observer. `urls`, `routes` and `key_names` are by target."""
+    """What the manifest asks of the observer: `periods_ns` by source; `urls`, `routes`, `key_names` by target."""
 
     host: str
     seed: int
-    poll_s: float
+    periods_ns: dict[str, int]
     grace_s: float
     lookup_share_max: float
     lookup_deadline_s: float
@@ -32,7 +41,9 @@ def read_plan(run: Path) -> Plan:
         return Plan(
             host=host,
             seed=int(manifest["seed"]),
-            poll_s=float(rules["poll_s"]),
+            periods_ns={
+                source: max(1, int(float(rules.get(key, rules["poll_s"])) * 1e9)) for source, key in _PERIODS.items()
+            },
             grace_s=float(rules["grace_s"]),
             lookup_share_max=float(rules["lookup_share_max"]),
             lookup_deadline_s=float(rules["lookup_deadline_s"]),

@@ -16,6 +16,7 @@ from loadtest.observe.asking import Client
 
 BACKOFF_NS_MAX = 60_000_000_000
 NODE_POLLS_PER_S_MAX = 20
+LATE_NS_MIN = 5_000_000_000  # less is no matter to a join that tolerates two periods and the grace time
 NODES_MAX = 5_000  # more addresses than any network has shown: a body that grows without end must not fill our memory
 NODE_SOURCES = ("reputation", "session-reputation")
 
@@ -71,6 +72,8 @@ class NodeSources:
         self._waiting: list[tuple[int, int, Source]] = []
         self._order = itertools.count()  # so that the heap never compares two sources
         self._next_ns = 0
+        self._late_ns = 0
+        self.name = NODE_SOURCES[0]
         self.refused = 0
 
     def know(self, addresses_as_seen: Iterable[str], now_ns: int) -> None:
@@ -111,7 +114,19 @@ class NodeSources:
         if due_ns is None or now_ns < due_ns:
             return None
         self._next_ns = now_ns + 1_000_000_000 // NODE_POLLS_PER_S_MAX
-        return heapq.heappop(self._waiting)[2]
+        source = heapq.heappop(self._waiting)[2]
+        self._late_ns = max(self._late_ns, now_ns - source.next_ns)
+        return source
+
+    def take_late(self) -> str:
+        """Why node polls since the last call were more than a period late, or ""."""
+        late_ns, self._late_ns = self._late_ns, 0
+        if late_ns <= max(self._period_ns, LATE_NS_MIN):
+            return ""
+        return (
+            f"late: {len(self._sources)} polls of nodes due every {self._period_ns / 1e9:g} s, at most "
+            f"{NODE_POLLS_PER_S_MAX} of them a second; the latest was {late_ns / 1e9:.1f} s late"
+        )
 
 
 def _plain(address: str) -> bool:

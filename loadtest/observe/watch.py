@@ -33,6 +33,7 @@ _SECOND = 1_000_000_000
 FOLDER_EVERY_NS = _SECOND // 2  # the manifest's state and new request parts
 FLUSH_EVERY_NS = 3 * _SECOND
 LIVE_EVERY_NS = 2 * _SECOND
+LATE_EVERY_NS = 60 * _SECOND  # at most one gap a minute says that nodes are asked less often than they should be
 LAST_ROUND_NS_MAX = 5 * _SECOND
 WAIT_S_MAX = 0.2  # a stop request is heeded at least this often
 BOARD_THREADS, NODE_THREADS, LOOKUP_THREADS = 2, 4, 4
@@ -46,10 +47,9 @@ class Watch:
         self._run, self._plan = run, plan
         self._clients = Clients(plan, environ)
         stats = self._clients.of(host or plan.host)
-        period_ns = max(1, int(plan.poll_s * _SECOND))
-        board = Source("leaderboard", stats, "/leaderboard", period_ns)
-        self._sources = [board, *self._router_sources(period_ns)]
-        self._nodes = NodeSources(stats, period_ns)
+        board = Source("leaderboard", stats, "/leaderboard", plan.periods_ns["leaderboard"])
+        self._sources = [board, *self._router_sources()]
+        self._nodes = NodeSources(stats, plan.periods_ns["reputation"])
         self._lookups = Lookups(plan.seed, plan.lookup_share_max, int(plan.grace_s * _SECOND), plan.routes, plan.urls)
         self._answers: queue.Queue[Answer] = queue.Queue()
         self._board_askers, self._node_askers, self._lookup_askers = (
@@ -63,7 +63,7 @@ class Watch:
         self._ended_ns = self._last_round_ns = 0
         self._last_round: set[int] = set()  # id() of sources still to be asked once more
         self._stopping = False
-        self._every = {"folder": 0, "flush": mono_ns() + FLUSH_EVERY_NS, "live": 0}
+        self._every = {"folder": 0, "flush": mono_ns() + FLUSH_EVERY_NS, "live": 0, "late": mono_ns() + LATE_EVERY_NS}
 
     def stop(self) -> None:
         """End soon with what there is. Safe to call from a signal handler."""
@@ -80,6 +80,7 @@ class Watch:
             for askers in (self._board_askers, self._node_askers, self._lookup_askers):
                 askers.end()
             self._clients.close()
+            self._note_late_nodes()
             self._store.flush()
         self._write_live()
         for error in self._new_rows.errors:
@@ -95,6 +96,8 @@ class Watch:
             self._store.flush()
         if self._is_time("live", now, LIVE_EVERY_NS):
             self._write_live()
+        if self._is_time("late", now, LATE_EVERY_NS):
+            self._note_late_nodes()
         self._take_answers(self._wait_s())
 
     def _is_time(self, name: str, now: int, period_ns: int) -> bool:
@@ -188,6 +191,13 @@ class Watch:
         for target in source.targets or (source.path.lstrip("/"),):
             self._store.add([RouterSample(target=target, source=source.name, observed_wall_ns=at_wall_ns, error=error)])
 
+    def _note_late_nodes(self) -> None:
+        """A gap when nodes were asked later than a period after they were due: there are too many for the rate."""
+        late = self._nodes.take_late()
+        if late:
+            target, at_ns = self._nodes.name, wall_ns()
+            self._store.add([RouterSample(target=target, source=target, observed_wall_ns=at_ns, error=late)])
+
     def _leaderboard(self, source: Source, answer: Answer) -> None:
         board = parse.leaderboard(answer.body, answer.wall_ns)
         self._snapshots(board.rows)
@@ -209,18 +219,19 @@ class Watch:
         self._store.add(rows)
         self._live_nodes.add(rows)
 
-    def _router_sources(self, period_ns: int) -> list[Source]:
+    def _router_sources(self) -> list[Source]:
         """Status once per host, as targets that share a router share it; sessions where a target has tasks."""
         hosts: dict[str, list[str]] = {}
         for name, url in self._plan.urls.items():
             hosts.setdefault(url.rstrip("/"), []).append(name)
         sources = []
         for url, names in hosts.items():
-            client = self._clients.of(url)
-            sources.append(Source("status", client, "/api/v1/status", period_ns, targets=tuple(names)))
+            client, periods_ns = self._clients.of(url), self._plan.periods_ns
+            sources.append(Source("status", client, "/api/v1/status", periods_ns["status"], targets=tuple(names)))
             able = [name for name in names if (route := ROUTES.get(self._plan.routes[name])) and route.has_tasks]
             if able:
-                sources.append(Source("sessions", client, "/api/v1/sessions", period_ns, targets=tuple(able)))
+                path = "/api/v1/sessions"
+                sources.append(Source("sessions", client, path, periods_ns["sessions"], targets=tuple(able)))
         return sources
 
     def _all_sources(self) -> list[Source]:

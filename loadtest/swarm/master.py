@@ -335,12 +335,7 @@ class MasterRun:
             "users": settings.users,
             "slos": [{"metric": slo.metric, "limit": slo.limit, "kind": slo.kind} for slo in profile.slos],
             "goodput": dict(profile.goodput),
-            "observe": {
-                "poll_s": profile.observe.poll_s,
-                "grace_s": profile.observe.grace_s,
-                "lookup_share_max": profile.observe.lookup_share_max,
-                "lookup_deadline_s": profile.observe.lookup_deadline_s,
-            },
+            "observe": dataclasses.asdict(profile.observe),
             "ledger": self._ledger(account),
             "live": final_figures(self.reports),
             "versions": versions(),

@@ -59,6 +59,10 @@ class ObserveRules:
     """How the network is asked about itself while the load runs."""
 
     poll_s: float
+    leaderboard_s: float  # this and the next three: periods of their own, poll_s where the profile says nothing
+    reputation_s: float  # of each node, both series
+    status_s: float
+    sessions_s: float
     grace_s: float  # a finished task is looked up this long after its answer
     lookup_share_max: float  # of the request rate
     lookup_deadline_s: float  # after the run, look-ups still open are given up
@@ -206,8 +210,13 @@ def _read_writing(table: Table) -> Writing:
 
 
 def _read_observe(table: Table) -> ObserveRules:
+    poll_s = table.number("poll_s", 0.1, 3_600, 15.0)
     rules = ObserveRules(
-        poll_s=table.number("poll_s", 0.1, 3_600, 15.0),
+        poll_s=poll_s,
+        leaderboard_s=table.number("leaderboard_s", 0.1, 86_400, poll_s),
+        reputation_s=table.number("reputation_s", 0.1, 86_400, poll_s),
+        status_s=table.number("status_s", 0.1, 86_400, poll_s),
+        sessions_s=table.number("sessions_s", 0.1, 86_400, poll_s),
         grace_s=table.number("grace_s", 0, 3_600, 10.0),
         lookup_share_max=table.number("lookup_share_max", 0, 1, 0.1),
         lookup_deadline_s=table.number("lookup_deadline_s", 0, 3_600, 120.0),

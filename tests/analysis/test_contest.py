@@ -202,6 +202,8 @@ source = "S"
 [stake]
 cor_min = 1
 [uptime]
+measure = "pings"
+ping_s = 301
 alive_s_max = 900
 [base]
 per_month = 20

@@ -109,8 +109,16 @@ def test_what_cannot_be_read_or_written_is_one_line(tmp_path: Path, capsys: pyte
     assert len(lines) == 4 and "no leaderboard snapshots" in lines[2] and "cannot be written" in lines[3]
 
 
+def shipped(name: str) -> str:
+    return (Path(__file__).parents[2] / "profiles" / "contest" / f"{name}.toml").read_text()
+
+
 def leaderboards(folder: Path, days: int) -> None:
-    """Two leaderboards a day. A answers always; B is idle for an hour in every fourth; C is missing in half of them."""
+    """Two leaderboards a day. A answers always; B is idle for an hour in every fourth; C is missing in half of them.
+
+    Pings: A makes each of the 143 that are due in half a day (43,200 / 301), B half of them and begins again in the
+    middle, C none.
+    """
     rows = []
     for at in range(2 * days):
         now_s = BEGIN_S + at * DAY_S // 2
@@ -124,6 +132,7 @@ def leaderboards(folder: Path, days: int) -> None:
                     node_as_seen=node,
                     observed_wall_ns=now_s * 10**9,
                     last_active_s=now_s - idle_s,
+                    ping_counter={"0xAA": 144 * at + 1, "0xBB": 72 * (at % days) + 1, "0xCC": 7}[node],
                     precommit_points=points * (at + 1),
                     precommit_counter=10 * (at + 1),
                 )
@@ -135,7 +144,9 @@ def test_a_run_folder_with_a_registry(tmp_path: Path, capsys: pytest.CaptureFixt
     leaderboards(tmp_path, 40)
     registry = tmp_path / "nodes.csv"
     registry.write_text("node,operator,stake_cor\n0xAa,alice,4000\n0xbb,bob,4000\n0xdd,dora,4000\n")
-    assert run(tmp_path, "--rules", "phase4-founding", "--nodes", registry, "--json") == 0
+    rules = tmp_path / "seen.toml"
+    rules.write_text(shipped("phase4-founding").replace('measure = "pings"', 'measure = "seen"'))
+    assert run(tmp_path, "--rules", rules, "--nodes", registry, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     nodes = {node["node"]: node for node in told["nodes"]}
     # 80 leaderboards over 40 days: A stood in all, B was idle in 20 of them, C is missing in 40.
@@ -146,9 +157,20 @@ def test_a_run_folder_with_a_registry(tmp_path: Path, capsys: pytest.CaptureFixt
     assert nodes["0xcc"]["why"] == "stake not told" and nodes["0xdd"]["why"] == "uptime not told"
     # 40 days are enough for a window of 30 and not for one of 45: there the uptime is not known.
     assert "window_days" in nodes["0xaa"]["depends_on"] and nodes["0xaa"]["low"] == "0.00"
-    assert any("uptime is out of 80 leaderboards over 40 days" in note for note in told["notes"])
+    assert any("activity in the last 900 s, out of 80 leaderboards over 40 days" in n for n in told["notes"])
     assert any("1 nodes are observed but not in" in note and "0xcc" in note for note in told["notes"])
     assert any("1 nodes are only in" in note and "0xdd" in note for note in told["notes"])
+
+
+def test_uptime_by_pings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leaderboards(tmp_path, 40)
+    assert run(tmp_path, "--rules", "phase4-founding", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    nodes = {node["node"]: node for node in told["nodes"]}
+    # Due between the first and the last of 80 leaderboards: 79 x 43,200 s / 301 s = 11,338. B: 39 steps of 72, then 1
+    # after it began again, then 39 more steps of 72: 5,617.
+    assert nodes["0xaa"]["uptime"] == "1" and nodes["0xcc"]["uptime"] == "0"
+    assert float(nodes["0xbb"]["uptime"]) == pytest.approx(5_617 / 11_338, abs=1e-6)
 
 
 def test_a_run_of_minutes_says_that_it_cannot_tell_uptime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -220,6 +220,25 @@ def test_nodes_share_a_rate_and_none_starves() -> None:
     assert taken[0] == "/reputation/0x" + "0" * 40
 
 
+def test_too_many_nodes_for_the_rate_are_a_gap() -> None:
+    def late(count: int) -> str:
+        nodes = NodeSources(NoClient(), period_ns=2 * S)
+        nodes.know([f"0x{i:040x}" for i in range(count)], 0)
+        for tick in range(10 * NODE_POLLS_PER_S_MAX):
+            now = tick * S // NODE_POLLS_PER_S_MAX
+            source = nodes.take(now)
+            if source is not None:
+                source.asked(now)
+                source.answered("", now, WALL)
+                nodes.wait(source)
+        told = nodes.take_late()
+        assert nodes.take_late() == ""  # told once
+        return told
+
+    assert late(20) == ""  # 40 polls every 2 s are what the rate allows
+    assert late(60).startswith("late: 120 polls of nodes due every 2 s, at most 20 of them a second; the latest was ")
+
+
 def test_an_address_that_is_no_address_is_not_put_into_a_url() -> None:
     nodes = NodeSources(NoClient(), period_ns=S)
     nodes.know(["../../admin", "0xab?x=1", "", "节点", "0xAB"], 0)

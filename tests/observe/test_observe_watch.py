@@ -182,6 +182,18 @@ def wait_for_error(run: Path) -> None:
     raise AssertionError("no error in live.json")
 
 
+def test_each_source_has_a_period_of_its_own(network: Any, make_run: Make) -> None:
+    healthy(network)
+    run = make_run(network.url, poll_s=0.1, sessions_s=3600, reputation_s=3600)
+    with observing(run):
+        network.wait_for("/session-reputation/0xBbBb", 1)
+        network.wait_for("/api/v1/sessions", 1)
+        for path in ("/api/v1/status", "/leaderboard"):
+            network.wait_for(path, network.seen[path] + 4)
+        assert {network.seen[path] for path in network.seen if "reputation" in path or "sessions" in path} == {1}
+    assert network.seen["/api/v1/sessions"] == 2  # and once more for the word after the run
+
+
 def test_bad_rows_and_shapes_are_counted_not_fatal(network: Any, make_run: Make) -> None:
     healthy(network)
     network.routes["/leaderboard"] = lambda n: (200, [{"miner": NODES[0]}, "nonsense", {"miner": "../etc"}])
