@@ -9,6 +9,7 @@
       sessions/*.parquet       what was said of sessions          (SessionSample)
       texts/*.parquet          what the answers said, when asked for (AnswerText)
       bodies/<outcome>/*.bin   raw bytes of failed answers
+      imports/*.json           account of each import of stored snapshots
       spool/                   rows not yet acknowledged; empty after a good end
       joined/*.parquet, summary.json, summary.md, report.html
 

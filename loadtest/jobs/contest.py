@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.analysis.contest import payouts
+from loadtest.analysis.contest_flags import flagged_by_run
 from loadtest.analysis.contest_rules import Rules, RulesError, load_rules, rules_names
 from loadtest.analysis.entrants import Entrants, EntrantsError, read_entrants, with_registry
 from loadtest.analysis.observed_standing import observed_entrants
@@ -58,4 +59,5 @@ def _parser() -> argparse.ArgumentParser:
 def _entrants(source: Path, registry: Path | None, rules: Rules) -> Entrants:
     """A run folder's nodes, or those of a CSV file; the registry says what neither of them knows."""
     nodes = observed_entrants(source, rules.uptime) if source.is_dir() else read_entrants(source)
-    return with_registry(nodes, registry) if registry is not None else nodes
+    nodes = with_registry(nodes, registry) if registry is not None else nodes
+    return flagged_by_run(nodes, source) if source.is_dir() else nodes

@@ -49,6 +49,8 @@ def test_a_run_from_the_wheel_alone(network: Network, tmp_path: Path) -> None:
     locustfile = Path(run(command, "workers", "--locustfile", where=elsewhere))
     assert locustfile.is_relative_to(tmp_path / "venv") and locustfile.is_file()
     assert "pip install router_loadtest-" in run(command, "workers", where=elsewhere)
+    (elsewhere / "nodes.csv").write_text("node,score\n0xab,0.9\n")  # the rules of contests are in it too
+    assert "1 nodes" in run(command, "contest", "nodes.csv", "--rules", "phase4-founding", where=elsewhere)
     os.chdir(elsewhere)
     port = str(free_port())
     options = ["--headless", "--processes", "2", "--master-bind-port", port, "--master-port", port]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.analysis.pipeline import CLAIMS
 from loadtest.cli import main
 from loadtest.records import NodeSnapshot
 from loadtest.runfolder import write_part
@@ -160,6 +161,36 @@ def test_a_run_folder_with_a_registry(tmp_path: Path, capsys: pytest.CaptureFixt
     assert any("activity in the last 900 s, out of 80 leaderboards over 40 days" in n for n in told["notes"])
     assert any("1 nodes are observed but not in" in note and "0xcc" in note for note in told["notes"])
     assert any("1 nodes are only in" in note and "0xdd" in note for note in told["notes"])
+
+
+def test_what_the_run_s_own_check_found_is_a_flag_with_its_evidence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaderboards(tmp_path, 40)
+    source = tmp_path / "summary.json"
+
+    def flags() -> tuple[dict[str, list[str]], list[str]]:
+        assert run(tmp_path, "--rules", "phase4-later", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        return {node["node"]: node["evidence"] for node in told["nodes"]}, told["notes"]
+
+    assert any("not joined, so that no check of claims could flag a node" in note for note in flags()[1])
+    line = "0xbb missed 5 of 40, 1 are recorded"
+    finding = {
+        "check": CLAIMS,
+        "verdict": "found",
+        "evidence": [line, "0xee missed 2 of 9, 0 are recorded", "and 4 more"],
+    }
+    source.write_text(
+        json.dumps({"findings": [{"check": "other", "verdict": "found", "evidence": ["0xaa x"]}, finding]})
+    )
+    found, notes = flags()
+    assert found == {"0xaa": [], "0xbb": [f"misreporting: {line} ({source})"], "0xcc": []}
+    assert sum("0 nodes of the contest have this name" in note for note in notes) == 2  # no line is lost
+    source.write_text(json.dumps({"findings": [{**finding, "verdict": "consistent", "evidence": []}]}))
+    assert not any(flags()[0].values())
+    source.write_text("[]")
+    assert any("no findings in it; run `loadtest join` again" in note for note in flags()[1])
 
 
 def test_uptime_by_pings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
