@@ -103,7 +103,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-    _publish(partial, path)
+    publish(partial, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -111,10 +111,11 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    _publish(partial, path)
+    publish(partial, path)
 
 
-def _publish(partial: Path, path: Path) -> None:
+def publish(partial: Path, path: Path) -> None:
+    """Let a file that was written under another name appear: flushed to disk, then renamed."""
     descriptor = os.open(partial, os.O_RDONLY)
     try:
         os.fsync(descriptor)

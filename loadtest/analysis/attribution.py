@@ -35,6 +35,8 @@ INCOMPLETE = "task incomplete"
 SAME_TEXT = "several miners gave the same text"
 OTHER_TEXT = "no miner's text matches"
 _ERROR_CHARS = 80
+_BY_ID = ["target", "session", "task_id"]
+_BY_REFERENCE = ["target", "client_reference"]
 
 
 class Attribution(NamedTuple):
@@ -47,18 +49,26 @@ class Attribution(NamedTuple):
     miners: pd.DataFrame
 
 
-class _Lookups(NamedTuple):
-    """`tasks`: one row per look-up with its number `task`; `results` and `assigned`: one row per (task, node)."""
+class Lookups(NamedTuple):
+    """A run's look-ups, ready for any number of batches of requests; see `lookups_of`.
+
+    `tasks`: one row per look-up with its number `task`; `results` and `assigned`: one row per (task, node);
+    `by_id` and `by_reference`: the look-up that counts of each task, by either of its names.
+    """
 
     tasks: pd.DataFrame
     results: pd.DataFrame
     assigned: pd.DataFrame
+    by_id: pd.DataFrame
+    by_reference: pd.DataFrame
 
 
-def attribute(requests: pd.DataFrame, tasks: pa.Table) -> Attribution:
-    """Name the node of every request from the look-ups and the hints of the answers."""
-    lookups = _lookups(tasks)
-    matched = _match(requests, lookups.tasks)
+def attribute(requests: pd.DataFrame, lookups: Lookups) -> Attribution:
+    """Name the node of every request from the look-ups and the hints of the answers.
+
+    Each request is decided by itself: batches of a run give the rows of the whole.
+    """
+    matched = _match(requests, lookups)
     results = matched.merge(lookups.results, on="task")
     assigned = matched.merge(lookups.assigned, on="task")[["request", "node"]].drop_duplicates()
     texts = requests["text_sha256"].to_numpy(dtype=object)
@@ -68,7 +78,8 @@ def attribute(requests: pd.DataFrame, tasks: pa.Table) -> Attribution:
     return Attribution(rows, _miners(rows, given, assigned))
 
 
-def _lookups(tasks: pa.Table) -> _Lookups:
+def lookups_of(tasks: pa.Table) -> Lookups:
+    """The tasks table taken apart. Of several look-ups of one task the last complete one counts."""
     frame = to_frame(tasks.drop_columns(["assigned", "miners", "result_sha256"]))
     frame["task"] = np.arange(len(frame))
     results = _exploded(tasks["miners"], "node").merge(
@@ -77,7 +88,11 @@ def _lookups(tasks: pa.Table) -> _Lookups:
     assigned = _exploded(tasks["assigned"], "node")
     for nodes in (results, assigned):
         nodes["node"] = nodes["node"].str.lower()
-    return _Lookups(frame, results[["task", "node", "sha"]], assigned[["task", "node"]])
+    best = frame.assign(usable=frame["error"] == "").sort_values(["usable", "complete", "looked_up_wall_ns"])
+    by_id = best.drop_duplicates(_BY_ID, keep="last")[[*_BY_ID, "task"]]
+    named = best[best["client_reference"] != ""]
+    by_reference = named.drop_duplicates(_BY_REFERENCE, keep="last")[[*_BY_REFERENCE, "task"]]
+    return Lookups(frame, results[["task", "node", "sha"]], assigned[["task", "node"]], by_id, by_reference)
 
 
 def _exploded(lists: pa.ChunkedArray, name: str) -> pd.DataFrame:
@@ -93,23 +108,22 @@ def _exploded(lists: pa.ChunkedArray, name: str) -> pd.DataFrame:
     )
 
 
-def _match(requests: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
+def _match(requests: pd.DataFrame, lookups: Lookups) -> pd.DataFrame:
     """(request position, task number): by target, session and task id, else by target and client_reference."""
-    best = tasks.assign(usable=tasks["error"] == "").sort_values(["usable", "complete", "looked_up_wall_ns"])
     columns = ["target", "session", "task_id", "client_reference"]
     left = requests[columns].assign(request=np.arange(len(requests)))[metrics.tried(requests)]
-    by_id = _match_on(left, best, ["target", "session", "task_id"])
+    by_id = _match_on(left, lookups.by_id, _BY_ID)
     rest = left[~left["request"].isin(by_id["request"])]
-    by_reference = _match_on(rest, best[best["client_reference"] != ""], ["target", "client_reference"])
+    by_reference = _match_on(rest, lookups.by_reference, _BY_REFERENCE)
     return pd.concat([by_id, by_reference], ignore_index=True)
 
 
 def _match_on(left: pd.DataFrame, tasks: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Many requests to one task; of several look-ups of one task the last complete one counts."""
-    left, tasks = left.dropna(subset=keys), tasks.drop_duplicates(keys, keep="last")
+    """Many requests to one task."""
+    left = left.dropna(subset=keys)
     if left.empty or tasks.empty:  # pandas 3.1 fails inside Arrow when both sides are empty text columns
         return pd.DataFrame({"request": [], "task": []}, dtype=np.intp)
-    return left.merge(tasks[[*keys, "task"]], on=keys, validate="m:1")[["request", "task"]]
+    return left.merge(tasks, on=keys, validate="m:1")[["request", "task"]]
 
 
 def _decide(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loadtest.records import SCHEMA_VERSION, NodeSnapshot, RequestRecord
-from loadtest.runfolder import RunFolderError, arrow_schema, read_table, write_table
+from loadtest.runfolder import RunFolderError, arrow_schema, read_table
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -26,6 +26,7 @@ JOINED_REQUESTS = "joined/requests.parquet"
 JOINED_MINERS = "joined/request_miners.parquet"
 _JOINED_VERSION = f"joined/{SCHEMA_VERSION}".encode()
 _VERSION_KEY = b"loadtest_schema"
+JOINED_METADATA = {_VERSION_KEY: _JOINED_VERSION}  # by which `read_joined` knows a file's version
 _TYPES = {pa.int64(): pd.Int64Dtype()}
 
 
@@ -56,19 +57,14 @@ def snapshots_frame(run: Path) -> pd.DataFrame:
 
     A miner can own several rows of one leaderboard; they share an instant and their counters are summed.
     """
-    frame = to_frame(read_table(run, "snapshots", scalar_columns(NodeSnapshot)))
-    frame["node"] = frame["node"].str.lower()
     keys = ["source", "node", "observed_wall_ns"]
-    counts = [name for name in frame.columns if name.endswith(("_points", "_counter", "_all", "_success"))]
+    named = scalar_columns(NodeSnapshot)
+    counts = [name for name in named if name.endswith(("_points", "_counter", "_all", "_success"))]
+    frame = to_frame(read_table(run, "snapshots", keys + counts))
+    frame["node"] = frame["node"].str.lower()
     if not frame.duplicated(keys).any():
-        return frame[keys + counts]
+        return frame
     return frame.groupby(keys, as_index=False, sort=False)[counts].sum(min_count=1)
-
-
-def write_joined(path: Path, frame: pd.DataFrame) -> None:
-    """Write a joined frame so that `read_joined` knows its version."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    write_table(path, table.replace_schema_metadata({_VERSION_KEY: _JOINED_VERSION}))
 
 
 def read_joined(path: Path) -> pd.DataFrame:

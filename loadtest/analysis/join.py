@@ -1,32 +1,27 @@
-"""The as-of join: what was known of the serving node when each request was sent.
+"""`loadtest join`: each request of a run with its node and with what was known of that node when it was sent.
 
-Rule: the last snapshot of the node with observed < sent - clock bound; equal times are excluded, because at a
-coarse resolution "equal" may be after. Backward only: reputation is computed from served requests, perhaps from
-this one, so a later or nearest snapshot would be circular. Older than the tolerance is null with a reason, never
-carried in silence.
+A run is read, attributed, joined and written a batch at a time, so it may be larger than memory. Held whole are the
+look-ups, the snapshots (two sorted histories) and, a few bytes each, which rows were there and how old what they
+found was. What the columns mean is said in `attribution` and `reputation`.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from loadtest.analysis import metrics
-from loadtest.analysis.attribution import Attribution, attribute
-from loadtest.analysis.frames import (
-    JOINED_MINERS,
-    JOINED_REQUESTS,
-    Clocks,
-    Floats,
-    requests_frame,
-    snapshots_frame,
-    write_joined,
-)
+from loadtest.analysis.attribution import Attribution, attribute, lookups_of
+from loadtest.analysis.batches import BATCH_ROWS, JoinedFile, request_batches, to_table
+from loadtest.analysis.frames import JOINED_MINERS, JOINED_REQUESTS, Clocks, Floats, snapshots_frame, to_frame
 from loadtest.analysis.percentiles import number, present_quantile
+from loadtest.analysis.reputation import Reputation
 from loadtest.runfolder import (
     RunFolderError,
     read_manifest,
@@ -37,36 +32,48 @@ from loadtest.runfolder import (
 )
 
 FIGURES = "joined/join.json"
-STALE = "stale"
-NONE_BEFORE = "no snapshot before"
-NO_COUNTS = "the snapshot has no counts"
-UNATTRIBUTED = "unattributed"
 _IDENTITY = ["run", "worker", "seq", "client_reference"]
 
 
-def join_run(run: Path, *, partial: bool = False, tolerance_s: float | None = None) -> dict[str, Any]:
+def join_run(
+    run: Path, *, partial: bool = False, tolerance_s: float | None = None, batch_rows: int = BATCH_ROWS
+) -> dict[str, Any]:
     """Attribute and join a recorded run; write joined/ and return its figures.
 
     `tolerance_s` is the greatest age of a snapshot that still counts; without it two poll periods plus the grace
     time. `partial` takes a run that did not end as it is. RunFolderError: half written, damaged, another version.
     `nothing_observed` in the figures: the run was to be observed and there is not one snapshot.
+    `batch_rows` bounds memory and changes nothing in what is written.
     """
     manifest = read_manifest(run) if partial else _require_complete(run)
-    requests = requests_frame(run)
-    clocks = Clocks.of(run, manifest, requests)
+    clocks = Clocks.of(run, manifest, _instants(run, manifest))
     snapshots = snapshots_frame(run)
-    attribution = attribute(requests, read_table(run, "tasks"))
+    warnings = _warnings(run, set(snapshots["source"].unique()), partial)
+    observed, reputation = len(snapshots) > 0, Reputation.of(snapshots)
+    del snapshots  # the histories are a tenth of it
+    lookups = lookups_of(read_table(run, "tasks"))
     tolerance_s = _tolerance_s(manifest) if tolerance_s is None else tolerance_s
 
-    joined = with_metrics(requests, clocks).join(attribution.rows)
-    joined = joined.join(reputation_before(joined, snapshots, clocks.bound_ns(requests), tolerance_s))
-    if len(joined) != len(requests) or joined.duplicated(["worker", "seq"]).any():
-        raise AssertionError("the join must keep requests one to one")
-    write_joined(run / JOINED_REQUESTS, joined)
-    write_joined(run / JOINED_MINERS, _with_miners(joined, attribution, snapshots, clocks, tolerance_s))
+    tally = _Tally()
+    with JoinedFile(run / JOINED_REQUESTS) as requests_file, JoinedFile(run / JOINED_MINERS) as miners_file:
+        for batch in request_batches(run, batch_rows):
+            requests = to_frame(batch)
+            attribution = attribute(requests, lookups)
+            added = _metrics(requests, clocks).join(attribution.rows)
+            known = requests.join(added)
+            added = added.join(reputation.before(known, clocks.bound_ns(requests), tolerance_s))
+            joined = requests.join(added)
+            if len(joined) != len(batch):
+                raise AssertionError("the join must keep requests one to one")
+            miners = _with_miners(joined, attribution, reputation, clocks, tolerance_s)
+            requests_file.write(_beside(batch, added))
+            miners_file.write(to_table(miners))
+            tally.add(joined)
+        requests_file.publish()
+        miners_file.publish()
 
-    figures = _figures(run, joined, snapshots, tolerance_s, partial)
-    figures["nothing_observed"] = bool(manifest.get("observed")) and not len(snapshots)
+    figures = {"partial": partial, "warnings": warnings, **tally.figures(tolerance_s)}
+    figures["nothing_observed"] = bool(manifest.get("observed")) and not observed
     write_text(run / FIGURES, json.dumps(figures, indent=1) + "\n")
     if manifest.get("state") != "running":
         update_manifest(run, state="joined")
@@ -75,101 +82,33 @@ def join_run(run: Path, *, partial: bool = False, tolerance_s: float | None = No
 
 def with_metrics(requests: pd.DataFrame, clocks: Clocks) -> pd.DataFrame:
     """The requests with their wall instant and their service metrics in ms (null where failed or absent)."""
+    return requests.join(_metrics(requests, clocks))
+
+
+def _metrics(requests: pd.DataFrame, clocks: Clocks) -> pd.DataFrame:
     columns: dict[str, Any] = {"sent_wall_ns": clocks.wall_ns(requests, "sent_ns")}
     for metric in (metrics.ttft_ms, metrics.tpot_ms, metrics.e2e_ms, metrics.send_lag_ms):
         values = metric(requests)
         columns[metric.__name__] = np.where(np.isfinite(values), values, np.nan)
-    return requests.assign(**columns)
+    return pd.DataFrame(columns, index=requests.index)
 
 
-def reputation_before(
-    requests: pd.DataFrame, snapshots: pd.DataFrame, bound_ns: Any, tolerance_s: float
-) -> pd.DataFrame:
-    """Reputation of each row's `node` as of `sent_wall_ns - bound_ns`, from both series, in percent.
-
-    Columns, one row per request in the same order: reputation (lifetime rates of the leaderboard),
-    snapshot_observed_wall_ns, snapshot_age_s, reputation_reason, and the same of the session series (user tasks)
-    with `session` in the name. A reason is null where there is a value.
-    """
-    left = pd.DataFrame({"node": requests["node"], "sent_wall_ns": requests["sent_wall_ns"]})
-    left["before_ns"] = left["sent_wall_ns"] - bound_ns
-    board = _as_of(left, _rates(snapshots, "leaderboard", ("points", "counter")), tolerance_s)
-    session = _as_of(left, _rates(snapshots, "session-reputation", ("success", "all")), tolerance_s)
-    board.columns = pd.Index(["reputation", "snapshot_observed_wall_ns", "snapshot_age_s", "reputation_reason"])
-    session.columns = pd.Index(
-        ["reputation_session", "session_observed_wall_ns", "session_snapshot_age_s", "reputation_session_reason"]
-    )
-    return board.join(session)
+def _beside(batch: pa.Table, added: pd.DataFrame) -> pa.Table:
+    """The stored columns as they are and the added ones; all may be null, as in every joined file."""
+    columns = to_table(added)
+    return pa.table([*batch.columns, *columns.columns], names=[*batch.column_names, *columns.column_names])
 
 
-def _rates(snapshots: pd.DataFrame, source: str, names: tuple[str, str]) -> pd.DataFrame:
-    """node, observed_wall_ns and value: the mean of the precommit and the commit success rate, percent.
-
-    A zero counter means "no data": that rate is left out, and without both there is no value.
-    """
-    rows = snapshots[snapshots["source"] == source].reset_index(drop=True)
-    rates = []
-    for stage in ("precommit", "commit"):
-        good, total = (rows[f"{stage}_{name}"].to_numpy(dtype=np.float64, na_value=np.nan) for name in names)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rates.append(np.where(total > 0, 100 * good / total, np.nan))
-    known = np.sum(~np.isnan(rates), axis=0)
-    value = np.where(known > 0, np.nansum(rates, axis=0) / np.maximum(known, 1), np.nan)
-    observed = rows["observed_wall_ns"].to_numpy(dtype=np.int64)
-    return pd.DataFrame({"node": rows["node"], "observed_wall_ns": observed, "value": value})
-
-
-def _as_of(left: pd.DataFrame, rates: pd.DataFrame, tolerance_s: float) -> pd.DataFrame:
-    """value, observed_wall_ns, age_s, reason: one row per row of `left`, in its order."""
-    # Nodes by number: merge_asof is faster on them, and on empty text columns pandas 3.1 fails inside Arrow.
-    codes, _ = pd.factorize(np.concatenate([left["node"].to_numpy(dtype=object), rates["node"].to_numpy(dtype=object)]))
-    left_code, rate_code = codes[: len(left)], codes[len(left) :]
-    asked = pd.DataFrame({"row": left.index, "code": left_code, "before_ns": left["before_ns"]})
-    asked = asked[left["node"].notna() & left["before_ns"].notna()].astype({"before_ns": np.int64})
-    asked = asked.sort_values("before_ns", kind="stable")
-    rates = rates.assign(code=rate_code).sort_values("observed_wall_ns", kind="stable")
-    # merge_asof does not check the order within a group in every version; unsorted input gives wrong rows in silence.
-    if not (asked["before_ns"].is_monotonic_increasing and rates["observed_wall_ns"].is_monotonic_increasing):
-        raise AssertionError("as-of join needs sorted times")
-    hit = pd.merge_asof(
-        asked,
-        # Its place, not its time: where a row finds nothing pandas turns the column into floats, and an instant of
-        # Unix nanoseconds loses its last digits in one.
-        rates[["code", "observed_wall_ns"]].assign(place=np.arange(len(rates))),
-        left_on="before_ns",
-        right_on="observed_wall_ns",
-        by="code",
-        direction="backward",
-        allow_exact_matches=False,
-    ).set_index("row")
-    if len(hit) != len(asked):
-        raise AssertionError("the as-of join must keep rows one to one")
-    place = hit["place"].reindex(left.index).astype("Int64")
-    found = rates.astype({"observed_wall_ns": "Int64"}).reset_index(drop=True)
-    found = found.reindex(place.fillna(-1).to_numpy(dtype=np.int64)).set_axis(left.index)
-    observed = found["observed_wall_ns"]
-    age_s = (left["sent_wall_ns"] - observed).to_numpy(dtype=np.float64, na_value=np.nan) / 1e9
-    return _with_reason(left, found["value"].to_numpy(dtype=np.float64), observed, age_s, tolerance_s)
-
-
-def _with_reason(
-    left: pd.DataFrame, value: Floats, observed: pd.Series[int], age_s: Floats, tolerance_s: float
-) -> pd.DataFrame:
-    conditions = [left["node"].isna().to_numpy(dtype=bool), np.isnan(age_s), age_s > tolerance_s, np.isnan(value)]
-    reason = np.select(conditions, [UNATTRIBUTED, NONE_BEFORE, STALE, NO_COUNTS], "")
-    return pd.DataFrame(
-        {
-            "value": np.where(reason == "", value, np.nan),
-            "observed": observed,
-            "age_s": age_s,
-            "reason": pd.Series(reason, index=left.index, dtype="str").where(reason != ""),
-        },
-        index=left.index,
-    )
+def _instants(run: Path, manifest: dict[str, Any]) -> pd.DataFrame:
+    """What `Clocks.of` needs of the rows: nothing, unless the run was cut off before t0 was written."""
+    names = ["scheduled_ns", "clock_offset_ns"]
+    if manifest.get("t0_ns") is not None:
+        return pd.DataFrame({name: pd.Series(dtype="Int64") for name in names})
+    return to_frame(read_table(run, "requests", names))
 
 
 def _with_miners(
-    joined: pd.DataFrame, attribution: Attribution, snapshots: pd.DataFrame, clocks: Clocks, tolerance_s: float
+    joined: pd.DataFrame, attribution: Attribution, reputation: Reputation, clocks: Clocks, tolerance_s: float
 ) -> pd.DataFrame:
     """One row per (request, miner) with the miner's own reputation at that time."""
     at = attribution.miners["request"].to_numpy(dtype=np.intp)
@@ -177,7 +116,7 @@ def _with_miners(
     miners = requests[[*_IDENTITY, "target", "session", "task_id", "outcome", "sent_wall_ns"]].join(
         attribution.miners[["node", "assigned", "gave_result", "returned"]]
     )
-    return miners.join(reputation_before(miners, snapshots, clocks.bound_ns(requests), tolerance_s))
+    return miners.join(reputation.before(miners, clocks.bound_ns(requests), tolerance_s))
 
 
 def _require_complete(run: Path) -> dict[str, Any]:
@@ -199,45 +138,63 @@ def _tolerance_s(manifest: dict[str, Any]) -> float:
     return 2 * max(periods) + float(observe.get("grace_s") or 0)
 
 
-def _figures(
-    run: Path, joined: pd.DataFrame, snapshots: pd.DataFrame, tolerance_s: float, partial: bool
-) -> dict[str, Any]:
+def _warnings(run: Path, sources: set[str], partial: bool) -> list[str]:
     warnings = []
-    if not len(snapshots):
+    if not sources:
         warnings.append(f"{run}: no snapshots of any node: the join has no reputation (was the run observed?)")
-    elif not (snapshots["source"] == "leaderboard").any():
+    elif "leaderboard" not in sources:
         warnings.append(f"{run}: no leaderboard snapshots: only session reputation is joined")
     if partial:
         warnings.append(f"{run}: joined as it is, rows may be missing")
-    sent = joined["sent_ns"].notna()
-    ages = joined.loc[joined["reputation"].notna(), "snapshot_age_s"].to_numpy(dtype=np.float64, na_value=np.nan)
-    return {
-        "partial": partial,
-        "warnings": warnings,
-        "attribution": {
-            "requests": len(joined),
-            "attributed": int(joined["node"].notna().sum()),
-            "unattributed": int(joined["node"].isna().sum()),
-            "by_source": _counts(joined["node_source"]),
-            "by_confidence": _counts(joined["node_confidence"]),
-            "unattributed_reasons": _counts(joined["unattributed_reason"]),
-            "lookup_share": round(float(joined.loc[sent, "looked_up"].mean()), 4) if sent.any() else 0.0,
-        },
-        "join": {
-            "rows": len(joined),
-            "with_snapshot": int(joined["reputation"].notna().sum()),
-            "without": _counts(joined["reputation_reason"]),
-            "with_session_snapshot": int(joined["reputation_session"].notna().sum()),
-            "without_session": _counts(joined["reputation_session_reason"]),
-            "snapshot_age_s": {
-                "p50": present_quantile(ages, 0.50),
-                "p95": present_quantile(ages, 0.95),
-                "max": number(float(ages.max())) if len(ages) else None,
+    return warnings
+
+
+class _Tally:
+    """The figures of a join, summed over its batches. Ages are held, 8 bytes a request: their quantiles are exact."""
+
+    def __init__(self) -> None:
+        self._rows = self._attributed = self._sent = self._looked_up = self._with = self._with_session = 0
+        names = ("node_source", "node_confidence", "unattributed_reason")
+        reasons = ("reputation_reason", "reputation_session_reason")
+        self._counts = {name: Counter[str]() for name in (*names, *reasons)}
+        self._ages_s: list[Floats] = []
+
+    def add(self, joined: pd.DataFrame) -> None:
+        sent, found = joined["sent_ns"].notna(), joined["reputation"].notna()
+        self._rows += len(joined)
+        self._attributed += int(joined["node"].notna().sum())
+        self._sent += int(sent.sum())
+        self._looked_up += int(joined.loc[sent, "looked_up"].sum())
+        self._with += int(found.sum())
+        self._with_session += int(joined["reputation_session"].notna().sum())
+        for name, counts in self._counts.items():
+            counts.update({str(text): int(count) for text, count in joined[name].value_counts().items()})
+        self._ages_s.append(joined.loc[found, "snapshot_age_s"].to_numpy(dtype=np.float64))
+
+    def figures(self, tolerance_s: float) -> dict[str, Any]:
+        ages_s = np.concatenate(self._ages_s)
+        counts = {name: dict(each.most_common()) for name, each in self._counts.items()}
+        return {
+            "attribution": {
+                "requests": self._rows,
+                "attributed": self._attributed,
+                "unattributed": self._rows - self._attributed,
+                "by_source": counts["node_source"],
+                "by_confidence": counts["node_confidence"],
+                "unattributed_reasons": counts["unattributed_reason"],
+                "lookup_share": round(self._looked_up / self._sent, 4) if self._sent else 0.0,
             },
-            "tolerance_s": tolerance_s,
-        },
-    }
-
-
-def _counts(values: pd.Series[str]) -> dict[str, int]:
-    return {str(name): int(count) for name, count in values.value_counts().items()}
+            "join": {
+                "rows": self._rows,
+                "with_snapshot": self._with,
+                "without": counts["reputation_reason"],
+                "with_session_snapshot": self._with_session,
+                "without_session": counts["reputation_session_reason"],
+                "snapshot_age_s": {
+                    "p50": present_quantile(ages_s, 0.50),
+                    "p95": present_quantile(ages_s, 0.95),
+                    "max": number(float(ages_s.max())) if len(ages_s) else None,
+                },
+                "tolerance_s": tolerance_s,
+            },
+        }

@@ -71,7 +71,7 @@ def describe_histogram(histogram: LogHistogram) -> dict[str, Any]:
 
 def quantile(ordered: Floats, q: float) -> float | None:
     """`quantiles.nearest_rank` of a sorted array; None when empty, +inf when censored."""
-    return float(ordered[int(_nearest_rank(len(ordered), q)) - 1]) if len(ordered) else None
+    return float(ordered[int(nearest_ranks(len(ordered), q)) - 1]) if len(ordered) else None
 
 
 def present_quantile(values: Floats, q: float) -> float | None:
@@ -88,7 +88,7 @@ def grouped_quantile(groups: npt.NDArray[np.intp], count: int, values: Floats, q
     codes, kept = groups[keep], values[keep]
     ordered = kept[np.lexsort((kept, codes))]
     sizes = np.bincount(codes, minlength=count)
-    ranks = _nearest_rank(sizes, q)
+    ranks = nearest_ranks(sizes, q)
     result = np.full(count, np.nan)
     filled = sizes > 0
     result[filled] = ordered[(np.cumsum(sizes) - sizes + ranks - 1)[filled]]
@@ -117,7 +117,7 @@ def ecdf_histogram(histogram: LogHistogram) -> list[list[float]]:
     return [[round(midpoint(keys[r - 1]) / 1e6, 3), round(float(shares[r - 1]), 6)] for r in _ranks(len(keys))]
 
 
-def _nearest_rank(sizes: int | npt.NDArray[np.intp], q: float) -> npt.NDArray[np.intp]:
+def nearest_ranks(sizes: int | npt.NDArray[np.integer], q: float) -> npt.NDArray[np.intp]:
     """The rank of quantile q in each size, 1-based: `quantiles.nearest_rank` for many sizes at once."""
     return np.maximum(1, np.ceil(q * np.asarray(sizes) * (1 - 1e-12))).astype(np.intp)
 

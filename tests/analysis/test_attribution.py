@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from loadtest.analysis.attribution import Attribution, attribute
+from loadtest.analysis.attribution import Attribution, attribute, lookups_of
 from loadtest.records import RequestRecord, TaskRecord
 from loadtest.runfolder import read_table
 
@@ -18,7 +18,7 @@ from .run_factory import NODE_A, NODE_B, NODE_C, failed, frame, task, turn, unse
 
 def attributed(folder: Path, rows: Sequence[RequestRecord], tasks: Sequence[TaskRecord]) -> Attribution:
     requests = frame(folder, rows)
-    return attribute(requests, read_table(write_run(folder, rows, tasks), "tasks"))
+    return attribute(requests, lookups_of(read_table(write_run(folder, rows, tasks), "tasks")))
 
 
 def one(folder: Path, row: RequestRecord, *tasks: TaskRecord) -> dict[str, Any]:

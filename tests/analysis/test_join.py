@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtest.analysis.batches import SeenRows
 from loadtest.analysis.frames import JOINED_MINERS, JOINED_REQUESTS, read_joined
-from loadtest.analysis.join import join_run, reputation_before
+from loadtest.analysis.join import join_run
+from loadtest.analysis.reputation import reputation_before
 from loadtest.records import NodeSnapshot, RequestRecord
 from loadtest.runfolder import RunFolderError, read_manifest, write_part
 
@@ -304,3 +307,34 @@ def test_a_refused_join_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError):
         join_run(run)
     assert not (run / "joined").exists()
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 7, 100])
+def test_batches_of_any_size_write_the_same_bytes(tmp_path: Path, batch_rows: int) -> None:
+    rows = [turn(i, 10 + i) if i % 4 else unsent(i, "dropped", 10 + i) for i in range(25)]
+    tasks = [task(str(i), [(NODE_A, NODE_B)[i % 2], NODE_C], [f"text{i}", "x"]) for i in range(20)]
+    snapshots = [board(node, t, t) for t in range(0, 40, 3) for node in (NODE_A, NODE_B)]
+    written = []
+    for name, size in (("whole", 10**6), ("batches", batch_rows)):
+        run = write_run(tmp_path / name, rows, tasks, snapshots)
+        figures = join_run(run, batch_rows=size)
+        written.append((figures, *((run / path).read_bytes() for path in (JOINED_REQUESTS, JOINED_MINERS))))
+    assert written[0] == written[1]
+    assert written[0][0]["join"]["with_snapshot"] > 5
+
+
+def test_a_row_stored_twice_in_batches_far_apart_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [turn(i) for i in range(20)])
+    write_part(run / "requests" / "z.parquet", [turn(0), turn(19), turn(99)], RequestRecord)
+    with pytest.raises(RunFolderError) as error:
+        join_run(run, batch_rows=2)
+    clear_line(error, "2 rows are stored twice")
+    assert not list(run.glob("joined/*")) and not list(run.glob("joined/.*"))
+
+
+def test_rows_of_workers_with_far_numbers_are_told_apart() -> None:
+    seen = SeenRows()
+    seen.add(np.array([0, 1, 0, 2**40]), np.array([7, 7, 2**62, 7]))
+    assert seen.twice == 0
+    seen.add(np.array([1, 3, 0]), np.array([7, 7, 2**62]))
+    assert seen.twice == 2

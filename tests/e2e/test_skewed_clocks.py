@@ -18,8 +18,9 @@ from swarms import assert_exact, swarm
 from loadtest import runfolder
 from loadtest.analysis import join
 from loadtest.analysis.accuracy import accuracy
-from loadtest.analysis.attribution import attribute
+from loadtest.analysis.attribution import attribute, lookups_of
 from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, read_joined, requests_frame, snapshots_frame, to_frame
+from loadtest.analysis.reputation import reputation_before
 from loadtest.clock import SKEW_VARIABLE
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.processes import end
@@ -195,11 +196,11 @@ def joined_as(one: Run, offset: str) -> pd.DataFrame:
     placed = rows.assign(clock_offset_ns=rows[offset])
     manifest = one.result.manifest()
     clocks = Clocks.of(one.result.run, manifest, rows)._replace(worker_bound_ns={})
-    attribution = attribute(rows, runfolder.read_table(one.result.run, "tasks"))
+    attribution = attribute(rows, lookups_of(runfolder.read_table(one.result.run, "tasks")))
     known = join.with_metrics(placed, clocks).join(attribution.rows)
     tolerance_s = 2 * manifest["observe"]["poll_s"] + manifest["observe"]["grace_s"]
     snapshots = snapshots_frame(one.result.run)
-    return known.join(join.reputation_before(known, snapshots, clocks.bound_ns(rows), tolerance_s))
+    return known.join(reputation_before(known, snapshots, clocks.bound_ns(rows), tolerance_s))
 
 
 DECIDED = ["node", "node_source", "snapshot_observed_wall_ns", "reputation", "reputation_reason"]

@@ -1,0 +1,143 @@
+"""The as-of join itself: for each request the last snapshot of its node before an instant. There is no other.
+
+The snapshots of one source lie sorted by (node, observed) in flat arrays, 16 bytes each. Requests come in batches of
+any size and order. A batch is partitioned by node (a stable sort of small integers), and each part is one binary
+search among the instants of one node, which fit into a cache. So memory is the snapshots and one batch, and neither
+the size of a batch nor its order can change a result. Instants stay integers: a float64 rounds Unix ns to 256 ns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from loadtest.analysis.frames import Floats, Ints, Mask
+from loadtest.runfolder import RunFolderError
+
+Codes: TypeAlias = npt.NDArray[np.int32]
+
+UNATTRIBUTED = "unattributed"
+NONE_BEFORE = "no snapshot before"
+STALE = "stale"
+NO_COUNTS = "the snapshot has no counts"
+REASONS = ("", UNATTRIBUTED, NONE_BEFORE, STALE, NO_COUNTS)  # by code; 0 where there is a value
+_TOLERANCE_NS_MAX = 2**62
+_RADIX_NODES_MAX = 2**16  # numpy sorts 16-bit integers in linear time
+_NO_NODE, _UNKNOWN_NODE = -2, -1
+
+
+class Matches(NamedTuple):
+    """What was known, one element per request, in the order of the batch."""
+
+    value: Floats  # NaN where there is a reason
+    observed_ns: Ints  # Unix ns of the snapshot; 0 where `seen` is false
+    seen: Mask  # a snapshot lies before the instant, stale ones included
+    age_ns: Ints  # sent - observed; 0 where `seen` is false
+    reason: npt.NDArray[np.int8]  # index into REASONS
+
+
+class History:
+    """What one source said of every node over time, sorted and free of duplicates."""
+
+    def __init__(self, nodes: pa.Array | pa.ChunkedArray, observed_ns: Ints, values: Floats, source: str) -> None:
+        """Rows in any order; a value may be NaN (seen, but without counts). `source` names them in errors.
+
+        RunFolderError: a row without a node, or two rows of one node at one instant, of which neither is "the last".
+        """
+        encoded = _encoded(nodes)
+        lower = pc.utf8_lower(encoded.dictionary)
+        self.nodes: pa.Array = lower.unique().drop_null()
+        codes = _codes(encoded, self.nodes)
+        if (codes < 0).any():
+            raise RunFolderError(
+                f"{source}: {int((codes < 0).sum())} snapshots name no node; delete them or import the file again"
+            )
+        order = np.argsort(observed_ns, kind="stable")
+        order = order[_by_node(codes[order], len(self.nodes))]
+        codes = codes[order]
+        self._observed_ns: Ints = observed_ns[order]
+        self._values: Floats = values[order]
+        self._starts = np.searchsorted(codes, np.arange(len(self.nodes) + 1))
+        self._require_ascending(codes, source)
+
+    def _require_ascending(self, codes: Codes, source: str) -> None:
+        """A binary search of unsorted instants gives wrong rows in silence, so their order is checked, not believed."""
+        steps = np.diff(self._observed_ns)
+        same = codes[1:] == codes[:-1]
+        if (steps[same] < 0).any():
+            raise AssertionError("as-of join needs sorted times")
+        twice = np.flatnonzero(same & (steps == 0))
+        if len(twice):
+            node, at = self.nodes[int(codes[twice[0]])].as_py(), int(self._observed_ns[twice[0]])
+            raise RunFolderError(
+                f"{source}: {len(twice)} snapshots repeat the node and instant of another (first: node {node} at "
+                f"{at} ns); delete the repeated file or rows"
+            )
+
+    def before(
+        self, nodes: pa.Array | pa.ChunkedArray, sent_ns: Ints, sent: Mask, bound_ns: Ints | int, tolerance_s: float
+    ) -> Matches:
+        """The last snapshot of each request's node with observed < sent - bound; an equal instant does not count.
+
+        `sent` is false where nothing was sent. Older than `tolerance_s` (age from `sent_ns`, to the ns) is stale.
+        """
+        codes = _codes(_encoded(nodes), self.nodes)
+        place = self._places(codes, sent_ns - bound_ns, sent)
+        seen = place >= 0
+        observed_ns, value, age_ns = np.zeros(len(codes), np.int64), np.full(len(codes), np.nan), np.zeros_like(sent_ns)
+        if len(self._observed_ns):
+            observed_ns = np.where(seen, self._observed_ns[place], 0)
+            age_ns = np.where(seen, sent_ns - observed_ns, 0)
+            value = self._values[place]
+        stale = age_ns > min(round(min(tolerance_s, 1e12) * 1e9), _TOLERANCE_NS_MAX)
+        reason = np.where(np.isnan(value), np.int8(REASONS.index(NO_COUNTS)), np.int8(0))
+        reason[stale] = REASONS.index(STALE)
+        reason[~seen] = REASONS.index(NONE_BEFORE)
+        reason[codes == _NO_NODE] = REASONS.index(UNATTRIBUTED)
+        return Matches(np.where(reason == 0, value, np.nan), observed_ns, seen, age_ns, reason)
+
+    def _places(self, codes: Codes, before_ns: Ints, sent: Mask) -> Ints:
+        """Where in the sorted arrays each request's snapshot lies, -1 for none."""
+        place = np.full(len(codes), -1, dtype=np.int64)
+        rows = np.flatnonzero(sent & (codes >= 0))
+        rows = rows[_by_node(codes[rows], len(self.nodes))]
+        wanted, found = before_ns[rows], np.empty(len(rows), dtype=np.int64)
+        sizes = np.bincount(codes[rows], minlength=len(self.nodes))
+        ends = np.cumsum(sizes)
+        for node in np.flatnonzero(sizes):
+            first, part = self._starts[node], slice(ends[node] - sizes[node], ends[node])
+            instants = self._observed_ns[first : self._starts[node + 1]]
+            earlier = np.searchsorted(instants, wanted[part], side="left")  # how many are strictly before
+            found[part] = np.where(earlier > 0, first + earlier - 1, -1)
+        place[rows] = found
+        return place
+
+
+def _by_node(codes: Codes, count: int) -> npt.NDArray[np.intp]:
+    """The order that brings equal codes together and keeps the order of their rows."""
+    return np.argsort(codes.astype(np.uint16) if count <= _RADIX_NODES_MAX else codes, kind="stable")
+
+
+def _encoded(nodes: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Names by number, as one array; a column read with `read_dictionary` is that already."""
+    if not pa.types.is_dictionary(nodes.type):
+        nodes = nodes.dictionary_encode()
+    if isinstance(nodes, pa.ChunkedArray):
+        nodes = nodes.unify_dictionaries().combine_chunks()
+    return nodes
+
+
+def _codes(encoded: pa.DictionaryArray, names: pa.Array) -> Codes:
+    """The place of each row's node in `names`, case aside; _UNKNOWN_NODE or _NO_NODE (null) otherwise."""
+    lower = pc.utf8_lower(encoded.dictionary)
+    places = (
+        pc.index_in(lower, value_set=names.cast(lower.type)).fill_null(_UNKNOWN_NODE).to_numpy(zero_copy_only=False)
+    )
+    places = np.where(lower.is_null().to_numpy(zero_copy_only=False), _NO_NODE, places)
+    indices = encoded.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)
+    codes: Codes = np.append(places, _NO_NODE).astype(np.int32)[indices]
+    return codes
