@@ -117,6 +117,11 @@ class History:
         return place
 
 
+def codes_of(nodes: pa.Array | pa.ChunkedArray, names: pa.Array) -> Codes:
+    """The place of each row's node in `names` (lower case), negative for null and for a node that is not there."""
+    return _codes(_encoded(nodes), names)
+
+
 def _by_node(codes: Codes, count: int) -> npt.NDArray[np.intp]:
     """The order that brings equal codes together and keeps the order of their rows."""
     return np.argsort(codes.astype(np.uint16) if count <= _RADIX_NODES_MAX else codes, kind="stable")

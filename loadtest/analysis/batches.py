@@ -21,7 +21,7 @@ from loadtest.runfolder import RunFolderError, arrow_schema, part_paths, publish
 
 BATCH_ROWS = 100_000
 GROUP_ROWS = 1 << 17
-_BLOCK = 1 << 16
+_BLOCK = 1 << 18
 _TYPES = {"Int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
 
 
@@ -60,20 +60,15 @@ class SeenRows:
         self._blocks: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
 
     def add(self, workers: Ints, seqs: Ints) -> None:
-        blocks = seqs // _BLOCK
-        order = np.lexsort((blocks, workers))
-        workers, seqs, blocks = workers[order], seqs[order], blocks[order]
-        new = (workers[1:] != workers[:-1]) | (blocks[1:] != blocks[:-1])
-        for part in np.split(np.arange(len(seqs)), np.flatnonzero(new) + 1):
-            if not len(part):
-                continue
-            at = seqs[part] % _BLOCK
-            block = self._blocks.setdefault(
-                (int(workers[part[0]]), int(blocks[part[0]])), np.zeros(_BLOCK, dtype=np.bool_)
-            )
-            before = np.count_nonzero(block)
-            block[at] = True
-            self.twice += len(at) - int(np.count_nonzero(block) - before)
+        for worker in np.unique(workers):
+            own = seqs[workers == worker]
+            numbers = own // _BLOCK
+            for number in np.unique(numbers):
+                at = own[numbers == number] % _BLOCK
+                block = self._blocks.setdefault((int(worker), int(number)), np.zeros(_BLOCK, dtype=np.bool_))
+                before = int(np.count_nonzero(block))
+                block[at] = True
+                self.twice += len(at) - (int(np.count_nonzero(block)) - before)
 
 
 def to_table(frame: pd.DataFrame) -> pa.Table:
@@ -121,10 +116,22 @@ class JoinedFile:
     def _write_group(self, rows: int) -> None:
         table = pa.concat_tables(self._waiting)
         # In one piece: how a column is chunked decides where its pages end.
-        group, rest = table.slice(0, rows).combine_chunks(), table.slice(rows)
+        group, rest = table.slice(0, rows).unify_dictionaries().combine_chunks(), table.slice(rows)
         self._waiting, self._rows = [rest], len(rest)
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            schema = table.schema.with_metadata(JOINED_METADATA)
-            self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd", write_page_checksum=True)
+            self._writer = _writer(self._partial, table.schema.with_metadata(JOINED_METADATA))
         self._writer.write_table(group.replace_schema_metadata(JOINED_METADATA), row_group_size=rows or None)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Dictionaries for text only: of instants and latencies no two are alike, and the attempt costs half the time."""
+    text = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_dictionary(each.type)]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=text,
+        write_page_checksum=True,
+        store_schema=False,  # a dictionary of ours is plain text to who reads the file
+    )

@@ -1,0 +1,322 @@
+"""The as-of join and the quantiles per node, from Parquet to Parquet, beside pandas, polars and DuckDB.
+
+    python benchmarks/join.py                      # 10 million requests x 2.16 million snapshots, all, 3 rounds
+    python benchmarks/join.py --rows 50000000 --only ours --rounds 1
+    python benchmarks/join.py --run 1000000        # `loadtest join` of a run folder of that many rows
+
+500 nodes over 30 days, a snapshot of each every 10 minutes; requests uniform in time, in the order they were sent.
+Every contestant is a process of its own on the same files, in page cache: it reads both tables, joins backward by
+node (strictly before, tolerance 20 minutes), writes all requests with reputation and instant, and p50/p95/p99 of
+e2e_ms per node. Ours does more: one-to-one by (worker, seq), order and duplicate checks, age, reason, nearest ranks.
+Wall and CPU run from after the imports to the written files; memory is ru_maxrss of the process, imports included.
+That the tables agree is checked. pandas, polars and DuckDB are called as their documentation shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPO), str(REPO / "tests")]
+
+from loadtest.clock import cpu_ns, mono_ns  # noqa: E402
+
+NODES, DAYS, POLL_S = 500, 30, 600
+TOLERANCE_S = 2 * POLL_S
+START_NS = 1_790_000_000_123_456_789
+SECOND_NS = 1_000_000_000
+WORKERS = 4
+LEVELS = (0.50, 0.95, 0.99)
+CHILD_DEADLINE_S = 900
+
+
+def ours(requests: Path, snapshots: Path, out: Path) -> Callable[[], None]:
+    import pyarrow.parquet as pq
+
+    from loadtest.analysis.bulk import join_parquet, node_quantiles
+
+    def work() -> None:
+        join_parquet(requests, snapshots, out / "joined.parquet", tolerance_s=TOLERANCE_S)
+        pq.write_table(node_quantiles(requests, "e2e_ms"), out / "nodes.parquet", compression="zstd")
+
+    return work
+
+
+def pandas(requests: Path, snapshots: Path, out: Path) -> Callable[[], None]:
+    import pandas as pd
+
+    def work() -> None:
+        joined = pd.merge_asof(
+            pd.read_parquet(requests),
+            pd.read_parquet(snapshots),
+            left_on="sent_wall_ns",
+            right_on="observed_wall_ns",
+            by="node",
+            tolerance=TOLERANCE_S * SECOND_NS,
+            allow_exact_matches=False,
+        )
+        joined.to_parquet(out / "joined.parquet", compression="zstd")
+        table = joined.groupby("node")["e2e_ms"].quantile(list(LEVELS)).unstack()
+        table.columns = ["e2e_ms_p50", "e2e_ms_p95", "e2e_ms_p99"]
+        table.reset_index().to_parquet(out / "nodes.parquet", compression="zstd")
+
+    return work
+
+
+def polars(requests: Path, snapshots: Path, out: Path) -> Callable[[], None]:
+    import polars as pl
+
+    def work() -> None:
+        right = pl.scan_parquet(snapshots).with_columns(pl.col("observed_wall_ns").alias("snapshot_ns"))
+        joined = pl.scan_parquet(requests).join_asof(
+            right,
+            left_on="sent_wall_ns",
+            right_on="snapshot_ns",
+            by="node",
+            strategy="backward",
+            tolerance=TOLERANCE_S * SECOND_NS,
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        joined.sink_parquet(out / "joined.parquet", compression="zstd", engine="streaming")
+        node = pl.scan_parquet(requests).group_by("node")
+        quantiles = [pl.col("e2e_ms").quantile(q).alias(f"e2e_ms_p{round(100 * q)}") for q in LEVELS]
+        node.agg(*quantiles).sink_parquet(out / "nodes.parquet", compression="zstd", engine="streaming")
+
+    return work
+
+
+def duckdb(requests: Path, snapshots: Path, out: Path) -> Callable[[], None]:
+    import duckdb as db
+
+    def work() -> None:
+        connection = db.connect()
+        connection.execute(f"SET temp_directory = '{out}'")
+        connection.execute(
+            f"""COPY (
+                SELECT r.*, s.observed_wall_ns, s.reputation FROM '{requests}' r ASOF LEFT JOIN '{snapshots}' s
+                ON r.node = s.node AND r.sent_wall_ns > s.observed_wall_ns
+            ) TO '{out}/joined.parquet' (FORMAT parquet, COMPRESSION zstd)"""
+        )
+        levels = ", ".join(f"quantile_disc(e2e_ms, {q}) AS e2e_ms_p{round(100 * q)}" for q in LEVELS)
+        connection.execute(
+            f"""COPY (SELECT node, {levels} FROM '{requests}' GROUP BY node)
+            TO '{out}/nodes.parquet' (FORMAT parquet, COMPRESSION zstd)"""
+        )
+
+    return work
+
+
+CONTESTANTS = {each.__name__: each for each in (ours, pandas, polars, duckdb)}
+
+
+def generate(requests: Path, snapshots: Path, rows: int) -> None:
+    """Both tables, seeded. The observer was away for an hour on day 10: requests of that time find a stale one."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(7)
+    names = pa.array([f"0x{random.integers(2**63):040x}" for _ in range(NODES)])
+    polls = np.arange(DAYS * 86_400 // POLL_S, dtype=np.int64)
+    polls[polls >= 10 * 86_400 // POLL_S] += 3600 // POLL_S
+    observed = START_NS + polls[:, None] * POLL_S * SECOND_NS + np.arange(NODES) * 1_000_003
+    reputation = np.clip(random.normal(90, 6, observed.shape), 0, 100)
+    table = {
+        "node": names.take(pa.array(np.tile(np.arange(NODES), len(polls)))),
+        "observed_wall_ns": observed.ravel(),
+        "reputation": reputation.ravel(),
+    }
+    pq.write_table(pa.table(table), snapshots, compression="zstd")
+    speed = random.lognormal(0, 0.5, NODES)
+    at, span = START_NS, DAYS * 86_400 * SECOND_NS
+    schema = pa.schema(
+        [
+            ("worker", pa.int64()),
+            ("seq", pa.int64()),
+            ("node", pa.string()),
+            ("sent_wall_ns", pa.int64()),
+            ("e2e_ms", pa.float64()),
+        ]
+    )
+    with pq.ParquetWriter(requests, schema, compression="zstd") as writer:
+        for first in range(0, rows, 1 << 20):
+            n = min(1 << 20, rows - first)
+            gaps = random.integers(0, 2 * span // rows, n)
+            sent = at + np.cumsum(gaps)
+            at, row, node = int(sent[-1]), np.arange(first, first + n), random.integers(0, NODES, n)
+            e2e = speed[node] * random.lognormal(7.5, 0.6, n)
+            columns = [row % WORKERS, row // WORKERS, names.take(pa.array(node)), sent, e2e]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def measure(name: str, requests: Path, snapshots: Path, out: Path) -> dict[str, float]:
+    """One contestant in a process of its own."""
+    out.mkdir(exist_ok=True)
+    command = [sys.executable, __file__, "--child", name, str(requests), str(snapshots), str(out)]
+    return child(command)
+
+
+def child(command: list[str]) -> dict[str, float]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_DEADLINE_S)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr[-800:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def timed(work: Callable[[], object]) -> None:
+    """In the child: do it and print wall, CPU and the peak of resident memory."""
+    began, cpu = mono_ns(), cpu_ns()
+    work()
+    wall_s, cpu_s = (mono_ns() - began) / 1e9, (cpu_ns() - cpu) / 1e9
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb}))
+
+
+def require_same(outs: dict[str, Path]) -> None:
+    """Every contestant found the same snapshot for the same request, and the same quantiles but for their rank rule."""
+    script = f"""
+import duckdb, sys
+outs = { ({name: str(out) for name, out in outs.items()})!r}
+for name, out in outs.items():
+    if name == "ours":
+        continue
+    tolerance = {TOLERANCE_S * SECOND_NS} if name == "duckdb" else {2**62}
+    differ, rows, found = duckdb.sql(f'''
+        SELECT count(*) FILTER (o.reputation IS DISTINCT FROM
+            CASE WHEN t.sent_wall_ns - t.observed_wall_ns <= {{tolerance}} THEN t.reputation END), count(*),
+            count(o.reputation)
+        FROM '{{outs["ours"]}}/joined.parquet' o FULL JOIN '{{out}}/joined.parquet' t USING (worker, seq)
+        WHERE hash(seq) % 50 = 0''').fetchall()[0]
+    levels = ", ".join(f"abs(o.e2e_ms_{{p}} / t.e2e_ms_{{p}} - 1)" for p in ("p50", "p95", "p99"))
+    nodes, apart, medians = duckdb.sql(f'''
+        SELECT count(*), max(greatest({{levels}})), max(abs(o.e2e_ms_p50 / t.e2e_ms_p50 - 1))
+        FROM '{{outs["ours"]}}/nodes.parquet' o JOIN '{{out}}/nodes.parquet' t USING (node)''').fetchall()[0]
+    print(f"{{name}}: of {{rows}} rows compared {{differ}} differ ({{found}} have a value); "
+          f"{{nodes}} nodes, medians within {{medians:.2%}}, all quantiles within {{apart:.2%}}")
+    sys.exit(1) if differ or not found or nodes != {NODES} or medians > 0.02 else None
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=CHILD_DEADLINE_S)
+    print(done.stdout, end="")
+    if done.returncode:
+        raise SystemExit(f"the contestants disagree: {done.stderr[-800:]}")
+
+
+def generate_run(run: Path, rows: int) -> None:
+    """A run folder of `rows` turns over as many milliseconds, one in ten looked up; 500 nodes, polled every minute."""
+    import numpy as np
+    import pyarrow as pa
+    from analysis import run_factory as made
+
+    from loadtest.records import NodeSnapshot, RequestRecord, TaskRecord
+    from loadtest.runfolder import read_part, write_part, write_table
+
+    size, step_ns = 20_000, SECOND_NS // 1000
+    names = [f"0x{i:040x}" for i in range(NODES)]
+    made.write_run(run, [made.turn(i, i / 1000) for i in range(size)], ledger={"planned_turns": rows, "rows": rows})
+    (run / "requests" / "part-0.parquet").unlink()
+    write_part(run / "requests" / "part-1.parquet", [made.turn(i, i / 1000) for i in range(size)], RequestRecord)
+    first = read_part(run / "requests" / "part-1.parquet", RequestRecord)
+    instants = [name for name in first.column_names if name.endswith("_ns") and pa.types.is_int64(first[name].type)]
+    instants = [name for name in instants if "bound" not in name and "offset" not in name]
+    for start in range(0, rows, size):
+        seqs = np.arange(start, min(start + size, rows))
+        part = first.slice(0, len(seqs))
+        texts = pa.array(seqs).cast(pa.string())
+        new = {"seq": pa.array(seqs), "arrival": pa.array(seqs), "task_id": texts, "text_sha256": texts}
+        new |= {"conversation": texts, "client_reference": texts}
+        for name in instants:
+            values = part[name].to_numpy(zero_copy_only=False).astype(np.float64)
+            if not np.isnan(values).any():
+                new[name] = pa.array(part[name].to_numpy() + start * step_ns)
+        for name, column in new.items():
+            part = part.set_column(part.schema.get_field_index(name), part.schema.field(name), column)
+        write_table(run / "requests" / f"rows-{start:012d}.parquet", part)
+        looked = [made.task(str(i), [names[i % NODES]], [str(i)]) for i in seqs[::10].tolist()]
+        write_part(run / "tasks" / f"rows-{start:012d}.parquet", looked, TaskRecord)
+    (run / "requests" / "part-1.parquet").unlink()
+    for minute in range(rows // 60_000 + 1):
+        polled = [made.board(name, 60.0 * minute) for name in names]
+        write_part(run / "snapshots" / f"poll-{minute:06d}.parquet", polled, NodeSnapshot)
+
+
+def join_a_run(run: Path) -> None:
+    from loadtest.analysis.join import join_run
+
+    timed(lambda: print(json.dumps(join_run(run, tolerance_s=130.0)["join"]["without"])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=sorted(CONTESTANTS))
+    parser.add_argument(
+        "--run", type=int, metavar="ROWS", help="`loadtest join` of a run folder of so many rows instead"
+    )
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        name, *paths = arguments.child
+        requests, snapshots, out = map(Path, paths)
+        if name == "generate-run":
+            generate_run(requests, arguments.rows)
+        elif name == "join-run":
+            join_a_run(requests)
+        elif name == "generate":
+            generate(requests, snapshots, arguments.rows)
+        else:
+            timed(CONTESTANTS[name](requests, snapshots, out))
+        return
+    with tempfile.TemporaryDirectory(prefix="join-") as folder:
+        if arguments.run:
+            run_folder(Path(folder) / "run", arguments.run, arguments.rounds)
+            return
+        contest(Path(folder), arguments.rows, arguments.rounds, arguments.only or list(CONTESTANTS))
+
+
+def contest(folder: Path, rows: int, rounds: int, names: list[str]) -> None:
+    requests, snapshots = folder / "requests.parquet", folder / "snapshots.parquet"
+    command = [sys.executable, __file__, "--rows", str(rows), "--child", "generate", str(requests), str(snapshots), "-"]
+    subprocess.run(command, check=True, timeout=CHILD_DEADLINE_S)
+    print(f"{rows:,} requests x {NODES * DAYS * 86_400 // POLL_S:,} snapshots, {os.cpu_count()} cores, {rounds} rounds")
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            results[name].append(measure(name, requests, snapshots, folder / name))
+    medians = {
+        name: {key: statistics.median(each[key] for each in results[name]) for key in ("wall_s", "cpu_s", "peak_mb")}
+        for name in names
+    }
+    reference = medians.get("pandas")
+    for name, median in medians.items():
+        size_mb = (folder / name / "joined.parquet").stat().st_size / 1e6
+        line = f"{name:8} {median['wall_s']:7.2f} s wall {median['cpu_s']:7.2f} s CPU {median['peak_mb']:8.0f} MB peak"
+        if reference:
+            wall, peak = (median[key] / reference[key] for key in ("wall_s", "peak_mb"))
+            line += f"   {wall:.2f} x wall, {peak:.2f} x memory of pandas"
+        print(f"{line}   writes {size_mb:.0f} MB")
+    if len(names) > 1 and "ours" in names:
+        require_same({name: folder / name for name in names})
+
+
+def run_folder(run: Path, rows: int, rounds: int) -> None:
+    base = [sys.executable, __file__, "--rows", str(rows), "--child"]
+    subprocess.run([*base, "generate-run", str(run), "-", "-"], check=True, timeout=CHILD_DEADLINE_S)
+    found = [child([*base, "join-run", str(run), "-", "-"]) for _ in range(rounds)]
+    wall_s, cpu_s, peak_mb = (statistics.median(each[key] for each in found) for key in ("wall_s", "cpu_s", "peak_mb"))
+    print(f"loadtest join, {rows:,} rows: {wall_s:.2f} s wall {cpu_s:.2f} s CPU {peak_mb:.0f} MB peak, {rounds} rounds")
+
+
+if __name__ == "__main__":
+    main()
