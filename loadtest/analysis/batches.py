@@ -120,14 +120,14 @@ class JoinedFile:
         self._waiting, self._rows = [rest], len(rest)
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = _writer(self._partial, table.schema.with_metadata(JOINED_METADATA))
-        self._writer.write_table(group.replace_schema_metadata(JOINED_METADATA), row_group_size=rows or None)
+            self._writer = _writer(self._partial, table.schema)
+        self._writer.write_table(group, row_group_size=rows or None)
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Dictionaries for text only: of instants and latencies no two are alike, and the attempt costs half the time."""
     text = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_dictionary(each.type)]
-    return pq.ParquetWriter(
+    writer = pq.ParquetWriter(
         path,
         schema,
         compression="zstd",
@@ -135,3 +135,5 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         write_page_checksum=True,
         store_schema=False,  # a dictionary of ours is plain text to who reads the file
     )
+    writer.add_key_value_metadata(JOINED_METADATA)  # the schema's own goes with the schema
+    return writer
