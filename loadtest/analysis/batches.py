@@ -60,10 +60,10 @@ class SeenRows:
         self._blocks: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}
 
     def add(self, workers: Ints, seqs: Ints) -> None:
-        for worker in np.unique(workers):
+        for worker in pd.unique(workers):
             own = seqs[workers == worker]
             numbers = own // _BLOCK
-            for number in np.unique(numbers):
+            for number in pd.unique(numbers):
                 at = own[numbers == number] % _BLOCK
                 block = self._blocks.setdefault((int(worker), int(number)), np.zeros(_BLOCK, dtype=np.bool_))
                 before = int(np.count_nonzero(block))
