@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -49,12 +49,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--fault", help="only this one, with all its findings printed")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
+    processes = arguments.processes
     part = 10 if arguments.quick or arguments.fault else 1
     cases = [case for case in CASES if arguments.fault in (None, case.fault)]
-    clean = run_all(Job(None, seed) for seed in range(1, (0 if arguments.fault else CLEAN_RUNS // part) + 1))
+    clean_runs = 0 if arguments.fault else CLEAN_RUNS // part
+    clean = run_all([Job(None, seed) for seed in range(1, clean_runs + 1)], processes)
     runs = max(1, FAULT_RUNS // part)
-    faulty = run_all(Job(case, seed) for case in cases for seed in range(1, runs + 1))
+    faulty = run_all([Job(case, seed) for case in cases for seed in range(1, runs + 1)], processes)
     text = document(clean, faulty, cases)
     print(text)
     if arguments.fault:
@@ -63,8 +66,8 @@ def main() -> None:
         DOCUMENT.write_text(text, encoding="utf-8")
 
 
-def run_all(jobs: Iterable[Job]) -> list[Result]:
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+def run_all(jobs: Sequence[Job], processes: int) -> list[Result]:
+    with ProcessPoolExecutor(max_workers=processes) as pool:
         return list(pool.map(run, jobs))
 
 

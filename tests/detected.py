@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from played import DEFAULT, Play
 
+from loadtest.simulator.scenario import Churn, Clocks, SessionRule
+
 CLEAN_RUNS = 100
 FAULT_RUNS = 10
 
@@ -25,8 +27,18 @@ def case(switch: str, size: str, *checks: str, plan: Play = DEFAULT) -> Case:
     return Case(switch.partition("=")[0], size, (switch,), checks, plan)
 
 
+def other(name: str, size: str, *checks: str, plan: Play) -> Case:
+    return Case(name, size, (), checks, plan)
+
+
 # Counters begin again every thirty minutes: a run must last longer to see it.
 LONG = replace(DEFAULT, seconds=1600.0)
+RESTING = replace(DEFAULT, changes={"clocks": Clocks(user_cooldown_s=5.0)})
+LEAVING = {"churn": Churn(up_h_mean=2.0, away_min_median=20.0, restart_share=0.0)}
+KEPT = [SessionRule(name, size, reserve_s=7200.0, reserve_tasks=100_000) for name, size in (("11", 1), ("12", 2))]
+UNNOTICED = replace(
+    DEFAULT, seconds=2400.0, rate_per_s=1.0, changes={**LEAVING, "clocks": Clocks(alive_s=7200.0), "sessions": KEPT}
+)
 
 CASES = [
     case("biased-shuffle=0.1", "1 task in 10", "shuffling"),
@@ -59,6 +71,11 @@ CASES = [
     case("billed-failure=1", "every task without a result", "balances"),
     case("token-over-count=0.002", "1 task in 500, half as many again", "usage"),
     case("token-over-count=0.05", "1 task in 20, half as many again", "usage"),
+    # Not faults by name: other rules of the network, each of which one check is there to see.
+    other("a node rests after a task", "5 s", "stickiness", plan=RESTING),
+    other("nodes leave", "every 2 h, for 20 minutes", "churn", "uptime", plan=replace(DEFAULT, changes=LEAVING)),
+    other("nodes leave unnoticed", "and keep their tasks for 2 h", "failover", plan=UNNOTICED),
+    other("overload", "8 requests a second", "redundancy", plan=replace(DEFAULT, rate_per_s=8.0, seconds=400.0)),
 ]
 
 _OUTCOME = "its requests fail and have an outcome and an error kind of their own, which the account of the run counts"

@@ -16,14 +16,18 @@ import pandas as pd
 from loadtest.analysis.chance import Stratum
 from loadtest.analysis.evidence import SECOND_NS, Evidence, running
 from loadtest.analysis.frames import Ints
+from loadtest.analysis.pipeline import copies
+from loadtest.records import Outcome
 
 BUSY = 4
+# Outcomes of requests that may have had a task although no answer told its id.
+_SILENT = [o.value for o in (Outcome.CLIENT_TIMEOUT, Outcome.ROUTER_TIMEOUT, Outcome.PROXY_ERROR, Outcome.TRUNCATED)]
 UNFINISHED_NS = 120 * SECOND_NS  # how long a task without an end is taken to keep its nodes busy
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Our looked-up tasks and, aligned with them, their eligible nodes: () where these are not known.
+    """Looked-up tasks and, aligned with them, their eligible nodes: () where these are not known.
 
     `left_out` says why, by count. `is_told` is false when no poll named the nodes of any session. `pairs` are
     places (task before, task) of one session. Whether a pair counts must not depend on where the task before went,
@@ -35,6 +39,7 @@ class Choices:
     pairs: list[tuple[int, int, tuple[str, ...]]]
     left_out: Counter[str]
     is_told: bool
+    untold_share: float = 0.0  # of our requests: failed, and nobody can say which nodes had their task
 
     @property
     def known(self) -> int:
@@ -55,11 +60,11 @@ class Choices:
 
 
 def choices(evidence: Evidence) -> Choices:
-    """Match our tasks with the polls of their sessions."""
-    tasks = evidence.own_tasks
+    """Match tasks with the polls of their sessions."""
+    tasks = _drawn(evidence)
     polls = evidence.sessions[evidence.sessions["miners"].map(len) > 0] if len(evidence.sessions) else evidence.sessions
     polls = polls.assign(router=polls["target"].map(evidence.router_of).fillna(""))
-    found = Choices(tasks, [()] * len(tasks), [], Counter(), len(polls) > 0)
+    found = Choices(tasks, [()] * len(tasks), [], Counter(), len(polls) > 0, _untold_share(evidence))
     # Not dict(groupby): a groupby has `keys`, which dict() would take for those of a mapping.
     polled = {key: frame for key, frame in polls.groupby(["router", "session"])} if len(polls) else {}  # noqa: C416
     held = _held(tasks)
@@ -69,8 +74,48 @@ def choices(evidence: Evidence) -> Choices:
             found.left_out["their session was not polled"] += len(ours)
             continue
         frame = frame.drop_duplicates("observed_wall_ns").sort_values("observed_wall_ns")
-        _match(found, ours, _Sets.of(ours, frame, evidence.clock_bound_ns), held)
+        if ours["task_id"].notna().all():
+            ours = ours.sort_values("task_id", kind="stable")
+        _match(found, ours, _Sets.of(ours, frame), held)
     return found
+
+
+def _untold_share(evidence: Evidence) -> float:
+    requests = evidence.requests[evidence.requests["session"].notna() & evidence.requests["sent_ns"].notna()]
+    silent = requests["outcome"].isin(_SILENT) & requests["task_id"].isna()
+    seen = int((~evidence.strange_tasks["complete"].astype(bool)).sum())
+    return max(0, int(silent.sum()) - seen) / len(requests) if len(requests) else 0.0
+
+
+def _drawn(evidence: Evidence) -> pd.DataFrame:
+    """Every task whose nodes are known, with `slack_ns`: how far its instant may be off.
+
+    Ours, and those under ids between ours: a request that failed told no task id, and leaving its task out would leave
+    out the nodes that fail. A copy of a task was no draw.
+    """
+    ours = evidence.own_tasks.assign(slack_ns=evidence.clock_bound_ns)
+    again = {(*given.key, given.task_id) for given in copies(evidence)}
+    strange = evidence.strange_tasks
+    keys = zip(strange["router"], strange["session"], strange["task_id"], strange["created_s"], strict=True)
+    drawn = [pd.notna(created) and (router, session, number) not in again for router, session, number, created in keys]
+    strange = strange[np.array(drawn, dtype=bool)]
+    if strange.empty:
+        return ours
+    created_ns = strange["created_s"].astype(np.int64) * SECOND_NS
+    others = pd.DataFrame(
+        {
+            "router": strange["router"],
+            "session": strange["session"],
+            "task_id": pd.to_numeric(strange["task_id"], errors="coerce"),
+            "sent_ns": created_ns,
+            "done_ns": pd.NA,
+            "finished_ns": strange["finished_s"].to_numpy(dtype=np.float64, na_value=np.nan) * SECOND_NS,
+            "assigned": [tuple(dict.fromkeys(nodes)) for nodes in strange["assigned"]],
+            "slack_ns": SECOND_NS,  # it is told in whole seconds
+        }
+    )
+    both = pd.concat([ours[others.columns].astype({"done_ns": "object"}), others], ignore_index=True)
+    return both.sort_values(["sent_ns", "task_id"], kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +125,12 @@ class _Sets:
     nodes: list[tuple[str, ...]]
 
     @classmethod
-    def of(cls, ours: pd.DataFrame, polls: pd.DataFrame, bound_ns: int) -> _Sets:
+    def of(cls, ours: pd.DataFrame, polls: pd.DataFrame) -> _Sets:
         times = polls["observed_wall_ns"].to_numpy(dtype=np.int64)
         sets = [tuple(sorted(set(nodes))) for nodes in polls["miners"]]
-        sent = ours["sent_ns"].to_numpy(dtype=np.int64)
-        before = (np.searchsorted(times, sent - bound_ns, side="left") - 1).tolist()
-        after = np.searchsorted(times, sent + bound_ns, side="right").tolist()
+        sent, slack = (ours[name].to_numpy(dtype=np.int64) for name in ("sent_ns", "slack_ns"))
+        before = (np.searchsorted(times, sent - slack, side="left") - 1).tolist()
+        after = np.searchsorted(times, sent + slack, side="right").tolist()
         nodes = [
             sets[b] if b >= 0 and a < len(sets) and sets[b] == sets[a] else ()
             for b, a in zip(before, after, strict=True)
@@ -127,7 +172,7 @@ def _match(found: Choices, ours: pd.DataFrame, sets: _Sets, held: dict[str, tupl
 
 def _ends(tasks: pd.DataFrame) -> Ints:
     """Until when each task may have kept its nodes busy."""
-    done = tasks["done_ns"].to_numpy(dtype=np.float64, na_value=np.nan)
+    done = pd.to_numeric(tasks["done_ns"]).to_numpy(dtype=np.float64, na_value=np.nan)
     finished = tasks["finished_ns"].to_numpy(dtype=np.float64) + SECOND_NS  # told in whole seconds
     ends = np.fmax(done, finished)
     unfinished = tasks["sent_ns"].to_numpy(dtype=np.int64) + UNFINISHED_NS

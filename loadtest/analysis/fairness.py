@@ -17,6 +17,7 @@ from loadtest.analysis.findings import ALPHA, Finding, evidence, no_source, perc
 
 SHUFFLING, STICKINESS, STARVATION = "shuffling", "stickiness", "starvation"
 TASKS_MIN = 50
+UNTOLD_MAX = 0.01
 SEED = 1  # of the bands of Jain and Gini: the same run gives the same report
 NO_SESSIONS = "the nodes of each session (GET /api/v1/sessions, field miners)"
 NO_LOOKUPS = "task look-ups (assigned miners)"
@@ -29,6 +30,10 @@ def fairness(choices: Choices) -> list[Finding]:
         return [no_source(name, NO_LOOKUPS, "no task of ours was looked up") for name in names]
     if not choices.is_told:
         return [no_source(name, NO_SESSIONS, "no router told which nodes a session may use") for name in names]
+    if choices.untold_share > UNTOLD_MAX:
+        why = f"{percent(choices.untold_share)} of our requests failed and told no task: the nodes that had them are "
+        why += "not known, and may be others than those that answer"
+        return [Finding(name, "cannot tell", f"{why}.", missing="task ids of failed requests") for name in names]
     strata = [stratum for stratum in choices.strata() if stratum.tells]
     draws = sum(stratum.draws for stratum in strata)
     if draws < TASKS_MIN:

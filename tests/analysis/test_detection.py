@@ -53,4 +53,4 @@ def test_clean_runs_are_quiet(tmp_path: Path) -> None:
 
 def test_every_fault_of_the_machine_has_its_place_in_the_table() -> None:
     """Either it must be found at a stated size, or it is said that it cannot be, and why."""
-    assert {case.fault for case in CASES} | set(BLIND) == set(FAULTS)
+    assert {case.fault for case in CASES if case.switches} | set(BLIND) == set(FAULTS)

@@ -83,6 +83,8 @@ def test_without_a_source_or_with_too_few_tasks_nothing_is_claimed() -> None:
     assert all("sessions" in f.missing for f in fairness(untold))
     few = fairness(choices(drawn(20)))
     assert {f.verdict for f in few} == {"cannot tell"} and "50 are needed" in few[0].text
+    failing = Choices(pd.DataFrame({"assigned": drawn(500)}), [NODES] * 500, [], Counter(), True, untold_share=0.02)
+    assert {f.verdict for f in fairness(failing)} == {"cannot tell"}, "the nodes that fail are not in the sample"
     everybody = fairness(choices([NODES] * 500))
     assert {f.verdict for f in everybody} == {"cannot tell"}, "all are taken: there is no choice"
 
