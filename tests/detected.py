@@ -71,6 +71,8 @@ CASES = [
     case("billed-failure=1", "every task without a result", "balances"),
     case("token-over-count=0.002", "1 task in 500, half as many again", "usage"),
     case("token-over-count=0.05", "1 task in 20, half as many again", "usage"),
+    case("wrong-model=0.002", "1 task in 500, named in the answer", "promised model"),
+    case("wrong-model=0.05", "1 task in 20, named in the answer", "promised model"),
     # Not faults by name: other rules of the network, each of which one check is there to see.
     other("a node rests after a task", "5 s", "stickiness", plan=RESTING),
     other("nodes leave", "every 2 h, for 20 minutes", "churn", "uptime", plan=replace(DEFAULT, changes=LEAVING)),
@@ -82,7 +84,6 @@ _OUTCOME = "its requests fail and have an outcome and an error kind of their own
 _WIRE = "a form of the answer that the client reads; no fault of the network"
 
 BLIND: dict[str, str] = {
-    "wrong-model": "a router calls every model `default`, and the client does not keep the model that an answer names",
     "buffering-proxy": "seen by `loadtest check`, and in the report as TTFT close to E2E; no check of these",
     "slow-accept": "seen in the connect time of new connections; no check of these",
     **dict.fromkeys(

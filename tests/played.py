@@ -72,6 +72,7 @@ class Player:
         self.rng = Random(f"{seed}/played")
         self.encoding = load_encoding("cl100k_base")
         self.requests: list[RequestRecord] = []
+        self.models: Counter[tuple[str, str]] = Counter()  # session and model told
         self.snapshots: list[NodeSnapshot] = []
         self.sessions: list[SessionSample] = []
         self.router: list[RouterSample] = []
@@ -153,6 +154,8 @@ class Player:
         if task.returned is None or offsets[-1] > TIMEOUT_NS:
             return {"outcome": "client_timeout", "done_ns": mono_ns + TIMEOUT_NS, "http_status": 200, **told}
         text = control.text_of(self.network, task, task.returned)
+        # As the router's route does (simulator/routes.py): a placeholder, unless the fault lets the name slip.
+        self.models[task.session, task.model if "wrong-model" in task.faults else "default"] += 1
         return {
             **told,
             "outcome": "ok",
@@ -244,6 +247,7 @@ class Player:
     def _manifest(self) -> dict[str, Any]:
         plan = self.plan
         outcomes = dict(Counter(row.outcome for row in self.requests))
+        worker = {"worker": 0, "clock_offset_ns": 0, "clock_bound_ns": 1000, "lost": False}
         clock = {
             "wall_minus_mono_ns": WALL_MINUS_MONO_NS,
             "bound_ns": 1000,
@@ -265,7 +269,7 @@ class Player:
             "started_wall_ns": START_NS,
             "stopped_early_s": None,
             "clock": clock,
-            "workers": [{"worker": 0, "clock_offset_ns": 0, "clock_bound_ns": 1000, "lost": False}],
+            "workers": [{**worker, "models": [[TARGET, s, "", told, n] for (s, told), n in self.models.items()]}],
             "workers_expected": 1,
             "targets": [{"name": TARGET, "route": "cortensor", "url": URL, "model": "", "stream": True}],
             "host": URL,

@@ -10,6 +10,7 @@ from loadtest.analysis.eligibility import choices
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.fairness import fairness
 from loadtest.analysis.findings import Finding, holm
+from loadtest.analysis.models import promised_model
 from loadtest.analysis.pipeline import pipeline
 from loadtest.analysis.presence import presence
 from loadtest.analysis.redundancy import redundancy
@@ -27,6 +28,7 @@ def check(evidence: Evidence) -> list[Finding]:
         *pipeline(evidence),
         *counters(evidence),
         *redundancy(evidence),
+        *promised_model(evidence),
         *billing(evidence),
         *presence(evidence),
     ]

@@ -60,6 +60,7 @@ class Answer:
     usage_completion_tokens: int | None = None
     task_id: str | None = None
     node_hint: str | None = None
+    model: str | None = None  # that says it made this
     error: str | None = None  # the text of an error object inside a 200
     problem: str = ""  # "not_json", "no_choices", "json_for_stream", "sse_for_json"
     text: str = ""  # the answer as the router tells it, <think> blocks included, separate reasoning fields not
@@ -171,6 +172,8 @@ def _of_one_miner(answer: Answer, payloads: list[tuple[int, Payload]]) -> list[t
 def _take(answer: Answer, payload: Payload, read: int) -> None:
     if payload.task_id is not None:
         answer.task_id = named(payload.task_id)
+    if answer.model is None and isinstance(payload.model, str):
+        answer.model = named(payload.model)
     if payload.usage is not None:
         answer.usage_prompt_tokens = count(payload.usage.prompt_tokens)
         answer.usage_completion_tokens = count(payload.usage.completion_tokens)

@@ -76,6 +76,7 @@ class Payload(_Named, gc=False):
 
     id: str | int | None = None
     task_id: str | int | None = None
+    model: Any = None  # a name, where a server keeps to the form; it must not cost the text of a chunk
     choices: list[Choice] | None = None
     usage: Usage | None = None
     error: Any = None

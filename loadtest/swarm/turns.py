@@ -24,6 +24,7 @@ from loadtest.traffic.plan import Plan
 from loadtest.traffic.schedule import ConversationShape, Schedule
 
 BODY_BYTES_MAX = 64 << 10
+MODELS_MAX = 200  # combinations counted by a worker: a server that names a new model each time must not fill our memory
 BODIES_PER_OUTCOME_MAX = 200
 RESPONSE_BYTES_MAX = 64 << 20
 TEXT_CHARACTERS_MAX = 500_000  # of each field of a kept text: three of them fit into an entry of the spool
@@ -77,6 +78,7 @@ class Turns:
         self._seen = seen
         self._clock_offset_ns = clock_offset_ns
         self._bodies: Counter[str] = Counter()
+        self.models: Counter[tuple[str, str, str, str]] = Counter()  # target, session, model asked for, model told
         self.t0_ns = 0
         self.end_ns = 0  # turns due from here on are not reached
 
@@ -191,6 +193,10 @@ class Turns:
         answer = ROUTES[started.route].read(call, exchange)
         record = finish(started, call, exchange, answer, self._count_tokens)
         self._end(record)
+        if answer.model is not None:
+            said = (record.target, record.session or "", record.model, answer.model)
+            if said in self.models or len(self.models) < MODELS_MAX:
+                self.models[said] += 1
         key = self._access[started.target].key
         keep_body = record.outcome != Outcome.OK and exchange.body
         if keep_body and self._bodies[record.outcome] < BODIES_PER_OUTCOME_MAX:

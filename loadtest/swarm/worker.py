@@ -103,7 +103,7 @@ class WorkerRun:
         self._reactor = Reactor()
         self._recorder = Recorder(spools / f"worker-{worker}-{os.getpid()}.spool", collector)
         self._final_figures: dict[str, Any] | None = None
-        turns = Turns(
+        turns = self._turns = Turns(
             plan,
             schedule,
             worker=worker,
@@ -160,6 +160,7 @@ class WorkerRun:
             "clock_bound_ns": self.clock.bound_ns_max,
             "cpu_share_max": self._cpu.highest,
             "ledger": self._ledger.figures(),
+            "models": [[*said, n] for said, n in self._turns.models.items()],
             "prompt_tokens": self._tally.prompt_tokens,
             "output_tokens": self._tally.output_tokens,
             "live": self._tally.delta(),

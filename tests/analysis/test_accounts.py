@@ -14,6 +14,7 @@ from loadtest.analysis.counters import counters
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.findings import Finding
 from loadtest.analysis.join import join_run
+from loadtest.analysis.models import promised_model
 from loadtest.analysis.pipeline import pipeline
 from loadtest.analysis.presence import presence
 from loadtest.analysis.redundancy import redundancy
@@ -82,7 +83,7 @@ def found(
     write_part(folder / "router" / "part-0.parquet", router, RouterSample)
     join_run(folder)
     source = Evidence.of(folder)
-    checks = (pipeline, counters, redundancy, billing, presence)
+    checks = (pipeline, counters, redundancy, promised_model, billing, presence)
     return {finding.check: finding for check in checks for finding in check(source)}
 
 
@@ -232,7 +233,31 @@ def test_a_node_that_serves_is_listed(tmp_path: Path) -> None:
     assert found(tmp_path / "b", rows, tasks, both)["nodes are listed"].verdict == "consistent"
 
 
-# Redundancy and presence.
+# The promised model, redundancy and presence.
+
+
+def models(folder: Path, *said: tuple[str, str, str, int], promised: str | None = "llama") -> Finding:
+    """The finding of answers counted by (session, model asked for, model told)."""
+    rows = [turn(0)]
+    made = [["main", *each] for each in said]
+    write_run(folder, rows, workers=[{"worker": 0, "models": made[:1]}, {"worker": 1, "models": made[1:]}])
+    write_part(folder / "sessions" / "part-0.parquet", [session(0, model=promised)], SessionSample)
+    join_run(folder)
+    return promised_model(Evidence.of(folder))[0]
+
+
+def test_the_promised_model_is_the_one_asked_for_or_the_sessions(tmp_path: Path) -> None:
+    good = models(tmp_path / "a", ("7", "", "llama", 90), ("", "qwen", "qwen-2.5-0711", 10), ("7", "", "default", 5))
+    assert good.verdict == "consistent" and good.text.startswith("All 100 answers")
+    bad = models(tmp_path / "b", ("7", "", "llama", 90), ("7", "", "tiny", 2), ("", "qwen", "qwen2", 1))
+    assert bad.verdict == "found" and bad.effect == pytest.approx(3 / 93)
+    assert bad.evidence[0] == "main, session 7: 2 answers of tiny where llama is promised"
+    silent = models(tmp_path / "c", ("7", "", "default", 90), ("", "default", "llama", 4))
+    assert (
+        silent.verdict == "cannot tell" and "90 name no model, 4 name one where none is promised" in silent.evidence[-1]
+    )
+    unpromised = models(tmp_path / "d", ("7", "", "tiny", 9), promised=None)
+    assert unpromised.verdict == "cannot tell"
 
 
 def test_redundancy_is_what_the_session_promises(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ SMALL = [  # one fault of each check, at a size that shows in a run half as long
     ("stale-snapshot=1", "leaderboard counters"),
     ("missing-node=0.1", "nodes are listed"),
     ("billed-failure=1", "balances"),
+    ("wrong-model=0.05", "promised model"),
     ("token-over-count=0.05", "usage"),
 ]
 
@@ -47,7 +48,7 @@ def test_clean_runs_are_quiet(tmp_path: Path) -> None:
         assert not exact, f"seed {seed}: an account that adds up was called wrong: {exact}"
         assert {name for case in CASES for name in case.checks} <= {f.check for f in alone}
         by_chance += sum(f.verdict == "found" for f in alone)
-        assert {f.check for f in alone if f.verdict == "cannot tell"} <= {"charges", "failover"}
+        assert {f.check for f in alone if f.verdict == "cannot tell"} <= {"charges", "failover", "promised model"}
     assert by_chance <= 1
 
 

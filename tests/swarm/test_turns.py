@@ -81,7 +81,7 @@ class Server:
                 self.requests.append((number, head))
                 sock.sendall(HEAD)
                 for place in range(10 if self._only is None else self._only):
-                    self._chunk(sock, json.dumps({"choices": [{"delta": {"content": f" w{place}"}}]}))
+                    self._chunk(sock, json.dumps({"model": "m", "choices": [{"delta": {"content": f" w{place}"}}]}))
                 if self._only is not None:
                     sock.recv(1)  # ends when the client hangs up
                     return
@@ -187,6 +187,16 @@ def test_killed_just_before_its_instant_a_turn_is_cancelled_and_not_sent(reactor
         (2, "not_reached", None),
     ]
     assert not server.requests
+
+
+def test_the_models_that_answers_name_are_counted(reactor: Reactor) -> None:
+    server = Server()
+    turns, schedule, rows = turns_of(reactor, server)
+    for index in range(2):
+        converse(turns, schedule.shape(index), mono_ns())
+    reactor.close()
+    server.close()
+    assert turns.models == {("a", "", rows[0].model, "m"): 6}
 
 
 def test_a_member_breaks_off_after_chunks_and_the_conversation_goes_on(reactor: Reactor) -> None:
