@@ -77,6 +77,7 @@ class Player:
         self.sessions: list[SessionSample] = []
         self.router: list[RouterSample] = []
         self.tasks: list[TaskRecord] = []
+        self.lookups = Lookups(seed, 1.0, 3 * SECOND_NS, {TARGET: "cortensor"}, {TARGET: URL})
 
     def play(self) -> None:
         plan, end_ns = self.plan, START_NS + round(self.plan.seconds * SECOND_NS)
@@ -85,6 +86,7 @@ class Player:
         last_ns = end_ns + round(plan.settle_s * SECOND_NS)
         while True:
             kind, poll_ns = min(due, key=lambda each: each[1])
+            self._look_up(min(send_ns if send_ns < end_ns else last_ns, poll_ns, last_ns))
             if send_ns < end_ns and send_ns <= poll_ns:
                 self._send(send_ns)
                 send_ns = self._next(send_ns)
@@ -94,12 +96,14 @@ class Player:
                 due[kind] = (kind, poll_ns + round(period_s * SECOND_NS))
             else:
                 break
-        self._poll(last_ns, nodes=False)
-        self._poll(last_ns, nodes=True)
-        for request in self.requests:
-            self._look_up(request, last_ns)
-        self._look_between(last_ns)
-        self._store(end_ns)
+        self.lookups.look_between(last_ns)
+        while self.lookups.open_count():
+            self._look_up(self.lookups.next_due_ns() or 0)
+        self.tasks += self.lookups.give_up("not complete before the look-up deadline", self.network.now_ns)
+        end_ns = max(last_ns, self.network.now_ns)
+        self._poll(end_ns, nodes=False)
+        self._poll(end_ns, nodes=True)
+        self._store()
 
     def _next(self, now_ns: int) -> int:
         return now_ns + round(self.rng.expovariate(self.plan.rate_per_s) * SECOND_NS)
@@ -144,7 +148,11 @@ class Player:
             done = {"done_ns": now_ns + SECOND_NS // 100 - WALL_MINUS_MONO_NS, "http_status": refusal.status}
             self.requests.append(RequestRecord(outcome="server_error", **common, **done))
             return
-        self.requests.append(RequestRecord(**common, **self._answer(submitted, now_ns, prompt_tokens)))
+        row = RequestRecord(**common, **self._answer(submitted, now_ns, prompt_tokens))
+        self.requests.append(row)
+        done_ns = (row.done_ns or 0) + WALL_MINUS_MONO_NS
+        told = Row(row.client_reference, TARGET, session, row.task_id, None, done_ns, 0)
+        self.tasks += self.lookups.offer([told], now_ns)
 
     def _answer(self, submitted: Submitted, now_ns: int, prompt_tokens: int) -> dict[str, Any]:
         """The fields of a row that its answer decides."""
@@ -198,42 +206,18 @@ class Player:
                 if body is not None:
                     self.snapshots.append(parse.reputation(body, name, seen, now_ns))
 
-    def _look_up(self, request: RequestRecord, now_ns: int) -> None:
-        if request.task_id is None or request.session is None:
-            return
-        self._take(request.session, request.task_id, request.client_reference, now_ns)
+    def _look_up(self, until_ns: int) -> None:
+        """Ask for the tasks that are due up to an instant; the observer itself says which, and when."""
+        while (due_ns := self.lookups.next_due_ns()) is not None and due_ns <= until_ns:
+            lookup = self.lookups.take(due_ns)
+            assert lookup is not None and lookup.row.session is not None and lookup.row.task_id is not None
+            self.network.advance(due_ns)
+            task = self.network.sessions[lookup.row.session].tasks[int(lookup.row.task_id)]
+            body = _json(control.task(self.network, task))
+            record = self.lookups.answered(lookup, body, "", "", due_ns, due_ns)
+            self.tasks += [record] if record is not None else []
 
-    def _look_between(self, now_ns: int) -> None:
-        """The observer itself says which ids between ours it would ask for."""
-        lookups = Lookups(self.seed, 1.0, 0, {TARGET: "cortensor"}, {TARGET: URL})
-        rows = [Row(r.client_reference, TARGET, r.session, r.task_id, None, None, 0) for r in self.requests]
-        lookups.offer(rows, now_ns)
-        lookups.look_between(0)
-        while (lookup := lookups.take(now_ns)) is not None:
-            now_ns += SECOND_NS
-            self._take(lookup.row.session or "", lookup.row.task_id or "", "", now_ns)
-
-    def _take(self, session: str, task_id: str, reference: str, now_ns: int) -> None:
-        task = self.network.sessions[session].tasks[int(task_id)]
-        facts = parse.task(_json(control.task(self.network, task)))
-        self.tasks.append(
-            TaskRecord(
-                target=TARGET,
-                session=session,
-                task_id=task_id,
-                client_reference=reference,
-                looked_up_wall_ns=now_ns,
-                complete=facts.complete,
-                status=facts.status,
-                created_s=facts.created_s,
-                finished_s=facts.finished_s,
-                assigned=facts.assigned,
-                miners=facts.miners,
-                result_sha256=facts.result_sha256,
-            )
-        )
-
-    def _store(self, end_ns: int) -> None:
+    def _store(self) -> None:
         for table, rows, record in (
             ("requests", self.requests, RequestRecord),
             ("tasks", self.tasks, TaskRecord),

@@ -27,6 +27,7 @@ RESIDUAL_TOKENS, RESIDUAL_SHARE = 5.0, 0.03  # the method's bound of what roundi
 BETA = (0.8, 1.25)  # usage over our count; beyond it another encoding is likelier than a fault
 LAGS_S = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # of a charge after the end of its task; the best one is taken
 WIDTH_S = 1.0  # how far that lag may vary, to either side
+END_S = 45.0  # from the last result to the end of the task: a slow transaction
 OTHERS_S = 60.0  # tasks from before the run may settle in its first minute
 POLLS_MAX = 24  # of a session, evenly chosen: every pair of them is an account
 TASKS_MIN = 50
@@ -80,12 +81,14 @@ def _usage(source: Evidence) -> Finding:
 
 
 class _Account(NamedTuple):
-    """One session: polls (Unix s, amount spent since the first) and our tasks (end, features, has a result)."""
+    """One session: polls (Unix s, amount spent since the first) and our tasks: when each ended, at the earliest and at
+    the latest, and what it may cost by."""
 
     name: str
     polls_s: Floats
     spent: Floats
-    ends_s: Floats
+    earliest_s: Floats
+    latest_s: Floats
     features: Floats  # one row per task: 1 and kilotokens in the first two columns, or in the last two without a result
 
 
@@ -105,7 +108,7 @@ def _balances(source: Evidence) -> Finding:
     if not len(source.own_tasks):
         return no_source(BALANCES, "task look-ups", "no task was looked up")
     accounts = _accounts(source, polled)
-    n = sum(len(account.ends_s) for account in accounts)
+    n = sum(len(account.earliest_s) for account in accounts)
     if n < TASKS_MIN:
         text = "No session's tasks are known to be all ours, so nobody can say what its balance paid for."
         return Finding(BALANCES, "cannot tell", text, n=n, missing="sessions that nobody else uses, all looked up")
@@ -115,7 +118,7 @@ def _balances(source: Evidence) -> Finding:
         return Finding(BALANCES, "cannot tell", text, n=n, missing="charges")
     strict = _fit(accounts, unit, free_failures=True)
     lines = [
-        f"session {account.name}: {account.spent[-1] / unit:.1f} average charges for {len(account.ends_s)} tasks"
+        f"session {account.name}: {account.spent[-1] / unit:.1f} average charges for {len(account.earliest_s)} tasks"
         for account in accounts
     ]
     told = f"{strict.price[0]:.6g} a task and {strict.price[1]:.6g} per 1,000 tokens"
@@ -135,8 +138,12 @@ def _balances(source: Evidence) -> Finding:
 
 
 def _drift(accounts: Sequence[_Account]) -> float:
-    """About how many wrong charges in a row hide behind tasks under way at the polls."""
-    return float(sum(2 * len(a.ends_s) / max(a.polls_s[-1] - a.polls_s[0], 1.0) * (1 + 2 * WIDTH_S) for a in accounts))
+    """About how many wrong charges hide behind tasks that may have settled before a poll or after it."""
+    unsure = 0.0
+    for account in accounts:
+        widths = np.minimum(account.latest_s - account.earliest_s, 1e4) + 2 * WIDTH_S
+        unsure += 2 * float(widths.sum()) / max(account.polls_s[-1] - account.polls_s[0], 1.0)
+    return unsure
 
 
 def _accounts(source: Evidence, polled: pd.DataFrame) -> list[_Account]:
@@ -180,9 +187,21 @@ def _account(name: str, ours: pd.DataFrame, polls: pd.DataFrame, tokens: Floats)
         name,
         polls["observed_wall_ns"].to_numpy(dtype=np.float64) / SECOND_NS,
         np.array([float(balances[0] - balance) for balance in balances]),
-        ours["finished_ns"].to_numpy(dtype=np.float64) / SECOND_NS,
+        *_ends_s(ours),
         np.column_stack([gave, gave * kilotokens, ~gave, ~gave * kilotokens]).astype(np.float64),
     )
+
+
+def _ends_s(ours: pd.DataFrame) -> tuple[Floats, Floats]:
+    """When each task ended, told in whole seconds. Without it: after its answer, and END_S after all its results."""
+    sent, done, finished, known = (
+        pd.to_numeric(ours[name]).to_numpy(dtype=np.float64, na_value=np.nan) / SECOND_NS
+        for name in ("sent_ns", "done_ns", "finished_ns", "known_ns")
+    )
+    told = ~np.isnan(finished)
+    earliest = np.where(told, finished, np.fmax(sent, done))
+    latest = np.where(told, finished + 1, np.nan_to_num(known, nan=np.inf) + END_S)
+    return earliest, latest
 
 
 def _fit(accounts: Sequence[_Account], unit: float, *, free_failures: bool) -> _Fit:
@@ -208,9 +227,7 @@ def _between(account: _Account, lag_s: float) -> tuple[Floats, Floats, Floats]:
     amount spent."""
     at = np.unique(np.linspace(0, len(account.polls_s) - 1, POLLS_MAX).astype(np.intp))
     polls_s, spent = account.polls_s[at], account.spent[at]
-    # The end of a task is told in whole seconds; one that has not ended is settled at no time.
-    earliest = np.nan_to_num(account.ends_s + lag_s - WIDTH_S, nan=np.inf)
-    latest = earliest + 1 + 2 * WIDTH_S
+    earliest, latest = account.earliest_s + lag_s - WIDTH_S, account.latest_s + lag_s + WIDTH_S
     early, late = _cumulated(earliest, account.features, polls_s), _cumulated(latest, account.features, polls_s)
     first, second = np.triu_indices(len(at), k=1)
     least = np.maximum(late[second] - early[first], 0.0)

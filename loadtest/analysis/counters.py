@@ -80,7 +80,7 @@ def _grow_together(source: Evidence, board: dict[str, Counter]) -> Finding:
                 f"{shorten(node)} counts at most {growth.most:.0f} where {growth.listed_before:.0f} are listed"
             )
     if not compared:
-        text = "No node's counter and list were polled over a time in common."
+        text = f"No node's counter and list were polled for longer than {LAG_S:g} s."
         return Finding(COUNTERS, "cannot tell", text, missing="more snapshots")
     if lines:
         text = f"Counters of {len(lines)} of {compared} nodes do not grow with the lists of the same events."

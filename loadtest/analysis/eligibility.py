@@ -109,7 +109,7 @@ def _drawn(evidence: Evidence) -> pd.DataFrame:
             "task_id": pd.to_numeric(strange["task_id"], errors="coerce"),
             "sent_ns": created_ns,
             "done_ns": pd.NA,
-            "finished_ns": strange["finished_s"].to_numpy(dtype=np.float64, na_value=np.nan) * SECOND_NS,
+            "known_ns": strange["finished_s"].to_numpy(dtype=np.float64, na_value=np.nan) * SECOND_NS,
             "assigned": [tuple(dict.fromkeys(nodes)) for nodes in strange["assigned"]],
             "slack_ns": SECOND_NS,  # it is told in whole seconds
         }
@@ -173,8 +173,7 @@ def _match(found: Choices, ours: pd.DataFrame, sets: _Sets, held: dict[str, tupl
 def _ends(tasks: pd.DataFrame) -> Ints:
     """Until when each task may have kept its nodes busy."""
     done = pd.to_numeric(tasks["done_ns"]).to_numpy(dtype=np.float64, na_value=np.nan)
-    finished = tasks["finished_ns"].to_numpy(dtype=np.float64) + SECOND_NS  # told in whole seconds
-    ends = np.fmax(done, finished)
+    ends = np.fmax(done, tasks["known_ns"].to_numpy(dtype=np.float64) + SECOND_NS)  # told in whole seconds
     unfinished = tasks["sent_ns"].to_numpy(dtype=np.int64) + UNFINISHED_NS
     return np.where(np.isnan(ends), unfinished, np.nan_to_num(ends)).astype(np.int64)
 

@@ -66,7 +66,7 @@ class Evidence:
 
         Columns: router, session, task_id (Int64), sent_ns, done_ns (Int64), finished_ns (float, NaN: not told),
         looked_up_ns, complete, status (float), assigned and miners (tuples), text_sha256, results (tuple), target,
-        request (position in `requests`).
+        request (position in `requests`), known_ns (float): by when it had ended, or all its results were there.
         """
         sent = self.requests.assign(request=np.arange(len(self.requests)))
         sent = sent[sent["sent_wall_ns"].notna()]
@@ -98,6 +98,8 @@ class Evidence:
                 "request": found["request"].astype(np.int64),
             }
         )
+        looked_up_ns = np.where(frame["complete"], frame["looked_up_ns"], np.nan)
+        frame["known_ns"] = np.where(frame["finished_ns"].notna(), frame["finished_ns"], looked_up_ns)
         return frame.sort_values(["sent_ns", "task_id"], kind="stable", ignore_index=True)
 
     @cached_property
@@ -154,7 +156,7 @@ def _matched(sent: pd.DataFrame, looked: pd.DataFrame, keys: list[str], other: s
 
 def _no_tasks() -> pd.DataFrame:
     names = ["router", "target", "session", "task_id", "sent_ns", "done_ns", "finished_ns", "looked_up_ns", "complete"]
-    names += ["status", "assigned", "miners", "results", "text_sha256", "outcome", "request"]
+    names += ["status", "assigned", "miners", "results", "text_sha256", "outcome", "request", "known_ns"]
     return pd.DataFrame({name: [] for name in names})
 
 

@@ -168,12 +168,11 @@ def _books(source: Evidence) -> list[Book]:
     tasks = source.own_tasks
     tasks = tasks[tasks["complete"].astype(bool)] if len(tasks) else tasks
     by_node: dict[str, list[tuple[int, int, bool]]] = {}
-    for sent, finished, assigned, miners in zip(
-        tasks["sent_ns"], tasks["finished_ns"], tasks["assigned"], tasks["miners"], strict=True
+    for sent, known, assigned, miners in zip(
+        tasks["sent_ns"], tasks["known_ns"], tasks["assigned"], tasks["miners"], strict=True
     ):
         for node in assigned:
-            if finished == finished:
-                by_node.setdefault(node, []).append((sent, int(finished), node not in miners))
+            by_node.setdefault(node, []).append((sent, int(known), node not in miners))
     return [_book(node, rows, series.get(node)) for node, rows in sorted(by_node.items())]
 
 
@@ -203,11 +202,13 @@ def _book(node: str, rows: list[tuple[int, int, bool]], snapshots: pd.DataFrame 
 
 
 def last_growing(totals: Floats, newest_s: Floats) -> int:
-    """The last snapshot before the window of timestamps was full: newer entries, and no more of them."""
-    for i in range(len(totals) - 1):
-        if totals[i + 1] <= totals[i] and newest_s[i + 1] > newest_s[i]:
-            return i
-    return len(totals) - 1
+    """The snapshot up to which entries can be counted.
+
+    A window of timestamps that is full takes newer entries and has no more of them. So where the list has newer entries
+    at the end than when it was first that long, it counts up to there; a list without newer ones is not full.
+    """
+    first = int(np.argmax(totals))
+    return first if newest_s[-1] > newest_s[first] else len(totals) - 1
 
 
 def _counted(source: Evidence, books: Sequence[Book]) -> Finding:
@@ -261,6 +262,6 @@ def _no_books(check: str, source: Evidence, books: Sequence[Book]) -> Finding | 
     if not any(book.told is not None for book in books):
         return no_source(check, NO_SERIES, "no node has a session reputation")
     if not any(book.served for book in books):
-        text = "No task of ours ended between two snapshots of its nodes."
+        text = f"No task of ours ended after the first snapshot of its nodes and {LAG_S:g} s before the last."
         return Finding(check, "cannot tell", text, missing="more snapshots")
     return None

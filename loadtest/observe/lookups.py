@@ -1,8 +1,10 @@
 """Which tasks are looked up, when, and until when: a state machine that neither asks nor reads a clock.
 
 A task is due a grace time after its answer, because slower miners deliver later; an incomplete one is asked again up
-to 8 times, 1.5 s apart, as the community's client does. Load from look-ups is bounded by the profile's share of the
-requests, drawn by a hash so that every observer of the run would choose the same, and by a rate.
+to 8 times, 1.5 s apart, as the community's client does, and then ever more rarely until it ends: a task that is stuck
+shows only by its age. One whose results are all there is asked once more for the instant of its end. Load from
+look-ups is bounded by the profile's share of the requests, drawn by a hash so that every observer of the run would
+choose the same, and by a rate.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from urllib.parse import quote
 
 from loadtest.client.routes import ROUTES
 from loadtest.observe import parse
-from loadtest.observe.parse import ParseError, TaskFacts
+from loadtest.observe.parse import STATUS_ENDED, ParseError, TaskFacts
 from loadtest.records import TaskRecord
 
 ATTEMPTS_MAX = 8
 RETRY_NS = 1_500_000_000
+LATE_MAX = 8  # tries after that, each twice as long after the last: 3 s, 6 s, ... a quarter of an hour in all
 PER_S_MAX = 50  # look-ups of all targets together, retries included
 WAITING_MAX = 50_000  # about 30 MB; beyond it a task is given up and said to be
 _SECOND_NS = 1_000_000_000
@@ -50,6 +53,8 @@ class Lookup:
     as_list: bool
     attempts: int = 0
     facts: TaskFacts | None = None
+    facts_wall_ns: int = 0  # when the facts were told
+    asked_for_end: bool = False
     error: str = ""
 
 
@@ -143,17 +148,30 @@ class Lookups:
         lookup.attempts += 1
         lookup.error = error
         if not error:
-            self._read(lookup, body)
-        if (lookup.facts is not None and lookup.facts.complete) or lookup.attempts >= ATTEMPTS_MAX:
-            return self._record(lookup, wall_ns)
+            self._read(lookup, body, wall_ns)
+        if lookup.facts is not None and lookup.facts.complete:
+            if (
+                lookup.asked_for_end
+                or lookup.facts.finished_s is not None
+                or lookup.facts.status in (None, STATUS_ENDED)
+            ):
+                return self._record(lookup, wall_ns)
+            lookup.asked_for_end = True
+        late = lookup.attempts - ATTEMPTS_MAX
+        if late >= 0 and not lookup.asked_for_end:
+            if lookup.facts is None or late >= LATE_MAX or not lookup.row.client_reference:
+                return self._record(lookup, wall_ns)
+            self._wait(lookup, now_ns + (RETRY_NS << (late + 1)))
+            return None
         if kind == "not_found" and not lookup.as_list:
             _ask_for_list(lookup)
         self._wait(lookup, now_ns + RETRY_NS)
         return None
 
     def open_count(self) -> int:
-        """Waiting and asked."""
-        return len(self._waiting) + len(self._asked)
+        """Waiting and asked, but for those that have had their tries and are asked rarely: nobody waits for them."""
+        waiting = (lookup for _, _, lookup in self._waiting)
+        return sum(lookup.attempts < ATTEMPTS_MAX for lookup in (*waiting, *self._asked.values()))
 
     def give_up(self, why: str, wall_ns: int, *, asked_too: bool = False) -> list[TaskRecord]:
         """Records of all that wait, with what is known of them; those asked only when no answer will be taken."""
@@ -183,9 +201,10 @@ class Lookups:
         self._order += 1
         heapq.heappush(self._waiting, (due_ns, self._order, lookup))
 
-    def _read(self, lookup: Lookup, body: Any) -> None:
+    def _read(self, lookup: Lookup, body: Any, wall_ns: int) -> None:
         try:
             lookup.facts = _find(lookup.row, body) if lookup.as_list else parse.task(body)
+            lookup.facts_wall_ns = wall_ns
         except ParseError as error:
             self.counts.parse_errors += 1
             lookup.error = str(error)
@@ -205,7 +224,7 @@ class Lookups:
             session=row.session or "",
             task_id=row.task_id or facts.task_id or "",
             client_reference=row.client_reference,
-            looked_up_wall_ns=wall_ns,
+            looked_up_wall_ns=lookup.facts_wall_ns or wall_ns,
             complete=complete,
             status=facts.status,
             created_s=facts.created_s,

@@ -118,9 +118,8 @@ class Watch:
     def _advance(self, now: int) -> None:
         if self._state == "looking_up":
             late = now - self._ended_ns >= int(self._plan.lookup_deadline_s * _SECOND)
-            if late:
-                self._store.add(self._lookups.give_up("not complete before the look-up deadline", wall_ns()))
             if late or not self._lookups.open_count():
+                self._store.add(self._lookups.give_up("not complete before the look-up deadline", wall_ns()))
                 self._state, self._last_round_ns = "last_round", now
                 # The next answer of each source is its last, also one that is on its way.
                 self._last_round = {id(source) for source in self._all_sources()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.observe import lookups
-from loadtest.observe.lookups import ATTEMPTS_MAX, BETWEEN_MAX, PER_S_MAX, RETRY_NS, Lookups, Row, chosen
+from loadtest.observe.lookups import ATTEMPTS_MAX, BETWEEN_MAX, LATE_MAX, PER_S_MAX, RETRY_NS, Lookups, Row, chosen
 from loadtest.observe.sources import NODE_POLLS_PER_S_MAX, NodeSources, Source
 from loadtest.records import TaskRecord
 
@@ -92,8 +93,8 @@ def test_half_results_are_asked_again_until_they_are_whole() -> None:
     assert (found.open_count(), found.counts.complete, found.counts.requests) == (0, 1, 2)
 
 
-@pytest.mark.parametrize(("body", "error"), [(half(), ""), ({"no": 1}, "expected an object"), (None, "status: 500")])
-def test_eight_tries_and_then_the_record_of_what_is_known(body: Any, error: str) -> None:
+@pytest.mark.parametrize(("body", "error"), [({"no": 1}, "expected an object"), (None, "status: 500")])
+def test_eight_tries_and_then_the_record_of_why_nothing_is_known(body: Any, error: str) -> None:
     found, now, record = one(), 200 * S, None
     for attempt in range(1, ATTEMPTS_MAX + 1):
         lookup = found.take(now)
@@ -106,8 +107,51 @@ def test_eight_tries_and_then_the_record_of_what_is_known(body: Any, error: str)
     assert isinstance(record, TaskRecord)
     assert record.complete is False
     assert error in record.error
-    assert bool(record.error) == (body != half())  # an incomplete task is known, not an error
     assert found.open_count() == 0
+
+
+def test_a_task_that_does_not_end_is_asked_for_ever_more_rarely_and_nobody_waits_for_it() -> None:
+    """It shows by its age that it is stuck, so its record must tell when it was last seen open."""
+    found, now = one(), 200 * S
+    asked = []
+    while (due := found.next_due_ns()) is not None:
+        now = max(now, due)
+        lookup = found.take(now)
+        assert lookup is not None
+        asked.append((now - 200 * S) / S)
+        record = found.answered(lookup, half(), "", "", now, now)
+        assert found.open_count() == (len(asked) < ATTEMPTS_MAX)
+    assert record is not None and (record.complete, record.error, record.miners) == (False, "", ("0xaa",))
+    assert len(asked) == ATTEMPTS_MAX + LATE_MAX
+    assert [b - a for a, b in pairwise(asked[ATTEMPTS_MAX - 1 :])] == [3 << i for i in range(LATE_MAX)]
+    assert record.looked_up_wall_ns == now
+    left = one()
+    lookup = left.take(200 * S)
+    assert lookup is not None
+    left.answered(lookup, half(), "", "", 200 * S, WALL)
+    (record,) = left.give_up("over", WALL + 99 * S)
+    assert record.looked_up_wall_ns == WALL, "not when it was given up"
+
+
+def test_a_task_whose_results_are_all_there_is_asked_once_more_for_its_end() -> None:
+    whole = {"assigned_miners": ["0xaa"], "results": {"data": ["hello"], "miners": ["0xaa"]}, "status": 3}
+    found = one()
+    for now, body in ((200 * S, whole), (210 * S, {**whole, "status": 4, "finished_at": 1_750_000_002})):
+        lookup = found.take(now)
+        assert lookup is not None
+        record = found.answered(lookup, body, "", "", now, WALL + now)
+    assert record is not None and (record.complete, record.finished_s) == (True, 1_750_000_002)
+    silent = one()
+    for now in (200 * S, 210 * S):
+        lookup = silent.take(now)
+        assert lookup is not None
+        record = silent.answered(lookup, whole, "", "", now, WALL + now)
+    assert record is not None and (record.complete, record.finished_s, silent.counts.requests) == (True, None, 2)
+    untold = {name: value for name, value in whole.items() if name != "status"}
+    short = one()
+    lookup = short.take(200 * S)
+    assert lookup is not None
+    assert short.answered(lookup, untold, "", "", 200 * S, WALL) is not None, "a router that tells no state has no end"
 
 
 def test_an_error_after_half_a_result_keeps_the_half() -> None:
