@@ -1,4 +1,4 @@
-"""All network checks of a joined run, in one place and in the order in which a report shows them."""
+"""All network checks of a run, in one place and in the order in which a report shows them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loadtest.analysis.redundancy import redundancy
 
 
 def check_run(run: Path) -> list[Finding]:
-    """The findings of a joined run folder, corrected for their number. RunFolderError: not joined, or damaged."""
+    """The findings of a run folder, corrected for their number. RunFolderError: it is damaged."""
     return holm(check(Evidence.of(run)))
 
 

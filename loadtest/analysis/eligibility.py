@@ -16,7 +16,6 @@ import pandas as pd
 from loadtest.analysis.chance import Stratum
 from loadtest.analysis.evidence import SECOND_NS, Evidence, running
 from loadtest.analysis.frames import Ints
-from loadtest.analysis.pipeline import copies
 from loadtest.records import Outcome
 
 BUSY = 4
@@ -94,7 +93,7 @@ def _drawn(evidence: Evidence) -> pd.DataFrame:
     out the nodes that fail. A copy of a task was no draw.
     """
     ours = evidence.own_tasks.assign(slack_ns=evidence.clock_bound_ns)
-    again = {(*given.key, given.task_id) for given in copies(evidence)}
+    again = {(copy.router, copy.session, copy.task_id) for copy in evidence.copies}
     strange = evidence.strange_tasks
     keys = zip(strange["router"], strange["session"], strange["task_id"], strange["created_s"], strict=True)
     drawn = [pd.notna(created) and (router, session, number) not in again for router, session, number, created in keys]

@@ -1,4 +1,4 @@
-"""What the network checks read: the tables of a joined run, and the few things several checks derive from them.
+"""What the network checks read: the tables of a run, and the few things several checks derive from them.
 
 A check sees what a person outside the network could have seen: our own requests, what look-ups said of their tasks,
 what was polled of nodes and sessions. Instants are Unix ns.
@@ -14,18 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
-from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Ints, read_joined, scalar_columns, to_frame
-from loadtest.records import NodeSnapshot
-from loadtest.runfolder import read_manifest, read_table
+from loadtest.analysis.copies import Given, find_copies
+from loadtest.analysis.frames import Clocks, Ints, scalar_columns, to_frame
+from loadtest.records import NodeSnapshot, RequestRecord
+from loadtest.runfolder import part_paths, read_manifest, read_part, read_table
 
 SECOND_NS = 1_000_000_000
+ROWS_MAX = 300_000  # turns; what more of them would show is smaller than what anybody acts on
+COLUMNS = [
+    *("worker", "target", "session", "task_id", "client_reference", "outcome", "scheduled_ns", "sent_ns", "done_ns"),
+    *("clock_offset_ns", "text_sha256", "usage_completion_tokens", "counted_tokens"),
+]
 IDS_MAX = 10_000_000  # between the first and the last of a session: ids of another kind are not counted
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of one run, as stored. `requests` are joined rows; `tasks` and `sessions` have list columns."""
+    """The tables of one run, as stored, with wall instants in `requests`; `tasks` and `sessions` have list columns."""
 
     manifest: dict[str, Any]
     requests: pd.DataFrame
@@ -34,23 +41,35 @@ class Evidence:
     sessions: pd.DataFrame
     router: pd.DataFrame
     clock_bound_ns: int
+    is_cut: bool = False  # there were more turns than are looked at
 
     @classmethod
     def of(cls, run: Path) -> Evidence:
-        """Read a joined run folder; RunFolderError when it is not joined or damaged."""
+        """Read a run folder; RunFolderError when it is damaged. Of more than ROWS_MAX turns the first ones are read."""
         manifest = read_manifest(run)
-        requests = read_joined(run / JOINED_REQUESTS)
+        parts: list[pa.Table] = []
+        left = ROWS_MAX
+        for path in part_paths(run, "requests"):
+            part = read_part(path, RequestRecord, COLUMNS)
+            parts.append(part.slice(0, left))
+            left -= part.num_rows
+            if left < 0:
+                break
+        requests = to_frame(pa.concat_tables(parts) if parts else read_table(run, "requests", COLUMNS))
+        clocks = Clocks.of(run, manifest, requests)
         snapshots = to_frame(read_table(run, "snapshots", scalar_columns(NodeSnapshot)))
         snapshots["node"] = snapshots["node"].str.lower()
-        clocks = Clocks.of(run, manifest, requests)
         return cls(
             manifest,
-            requests.assign(done_wall_ns=clocks.wall_ns(requests, "done_ns")),
+            requests.assign(
+                sent_wall_ns=clocks.wall_ns(requests, "sent_ns"), done_wall_ns=clocks.wall_ns(requests, "done_ns")
+            ),
             to_frame(read_table(run, "tasks")),
             snapshots,
             to_frame(read_table(run, "sessions")),
             to_frame(read_table(run, "router")),
             int(clocks.bound_ns(requests).max()) if len(requests) else 0,
+            left < 0,
         )
 
     @cached_property
@@ -131,10 +150,9 @@ class Evidence:
         return rows[np.array(keep, dtype=bool)].reset_index(drop=True)
 
     @cached_property
-    def last_poll_ns(self) -> int:
-        """When the network was last polled; 0: never."""
-        times = [frame["observed_wall_ns"] for frame in (self.snapshots, self.sessions, self.router) if len(frame)]
-        return int(max(time.max() for time in times)) if times else 0
+    def copies(self) -> list[Given]:
+        """Those of them that are one of our tasks again."""
+        return find_copies(self.own_tasks, self.strange_tasks)
 
     def series(self, source: str) -> dict[str, pd.DataFrame]:
         """Snapshots of one source by node, in the order of observation."""

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -90,11 +89,11 @@ def _once(source: Evidence) -> Finding:
         return no_source(ONCE, "task ids", "no answer told a task id")
     missing = sum(len(ids) for ids in source.unseen_ids.values())
     strange = source.strange_tasks
-    doubled = copies(source)
+    doubled = source.copies
     n = len(numbered)
     if doubled:
         text = f"{len(doubled)} tasks were queued twice: same nodes and same texts under another id."
-        lines = [f"session {task.key[1]} task {task.task_id}" for task in doubled]
+        lines = [f"session {task.session} task {task.task_id}" for task in doubled]
         return Finding(
             ONCE, "found", text, n=n, effect=len(doubled) / n, unit="share of tasks", evidence=evidence(lines)
         )
@@ -103,44 +102,6 @@ def _once(source: Evidence) -> Finding:
         return Finding(ONCE, "cannot tell", text + "again.", n=n, missing="look-ups of the ids between our tasks")
     text = f"{n} tasks, none queued twice ({missing} ids between them belong to others or to tasks never begun)."
     return Finding(ONCE, "consistent", text, n=n, smallest_effect=rate_bound(0, n), unit="share of tasks")
-
-
-def copies(source: Evidence) -> list[Given]:
-    """Tasks under ids between ours that are one of ours again."""
-    tasks, strange = source.own_tasks, source.strange_tasks
-    ours: dict[tuple[str, str], list[Given]] = {}
-    for given in _givens(tasks["router"], tasks, "results"):
-        ours.setdefault(given.key, []).append(given)
-    return [g for g in _givens(strange["router"], strange, "result_sha256") if _is_copy(g, ours.get(g.key, []))]
-
-
-class Given(NamedTuple):
-    """Who was given a task and what each of those that answered said."""
-
-    key: tuple[str, str]
-    task_id: str
-    nodes: frozenset[str]
-    texts: dict[str, str]
-
-
-def _givens(routers: pd.Series[str], tasks: pd.DataFrame, texts: str) -> list[Given]:
-    columns = (
-        routers.tolist(),
-        *(tasks[name].tolist() for name in ("session", "task_id", "assigned", "miners", texts)),
-    )
-    return [
-        Given((router, session), str(task_id), frozenset(assigned), dict(zip(miners, said, strict=False)))
-        for router, session, task_id, assigned, miners, said in zip(*columns, strict=True)
-    ]
-
-
-def _is_copy(task: Given, ours: Sequence[Given]) -> bool:
-    """Another id, the same nodes, and every node that answered both gave the same text."""
-    for own in ours:
-        both = task.texts.keys() & own.texts.keys()
-        if own.nodes == task.nodes and both and all(task.texts[node] == own.texts[node] for node in both):
-            return True
-    return False
 
 
 # The books of the nodes.
@@ -204,11 +165,12 @@ def _book(node: str, rows: list[tuple[int, int, bool]], snapshots: pd.DataFrame 
 def last_growing(totals: Floats, newest_s: Floats) -> int:
     """The snapshot up to which entries can be counted.
 
-    A window of timestamps that is full takes newer entries and has no more of them. So where the list has newer entries
-    at the end than when it was first that long, it counts up to there; a list without newer ones is not full.
+    A window of timestamps that is full takes newer entries and has no more of them; when it was first seen that long,
+    more may have come than it shows. So where the list has newer entries at the end, it counts up to the snapshot
+    before. A list without newer entries is not full.
     """
     first = int(np.argmax(totals))
-    return first if newest_s[-1] > newest_s[first] else len(totals) - 1
+    return max(first - 1, 0) if newest_s[-1] > newest_s[first] else len(totals) - 1
 
 
 def _counted(source: Evidence, books: Sequence[Book]) -> Finding:

@@ -175,7 +175,7 @@ def test_a_node_without_a_reputation_and_a_window_that_is_full(tmp_path: Path) -
     absent = found(tmp_path / "a", rows, tasks, one)["tasks reach the reputation"]
     assert absent.verdict == "found"
     assert "0xbbbbbb…bbbb served 20 of our tasks and has no session reputation" in absent.evidence
-    full = [user_series(n, t, 1000) for n in (NODE_A, NODE_B) for t in (0, 100, 200)]
+    full = [user_series(n, t, e) for n in (NODE_A, NODE_B) for t, e in ((0, 990), (100, 1000), (200, 1000))]
     made = found(tmp_path / "b", rows, tasks, full)
     assert made["tasks reach the reputation"].verdict == "cannot tell", "a full window counts nothing"
     assert made["claims"].verdict == "cannot tell"
@@ -354,3 +354,11 @@ def test_a_deposit_stops_the_account(tmp_path: Path) -> None:
     samples = paid({})
     richer = [replace(s, balance=str(int(s.balance or 0) + 10**20 * (i > 20))) for i, s in enumerate(samples)]
     assert bought(tmp_path, richer).verdict == "cannot tell"
+
+
+def test_of_a_very_long_run_the_first_turns_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.analysis.evidence.ROWS_MAX", 200)
+    cut = bought(tmp_path, paid({}))
+    assert cut.verdict == "cannot tell" and "more turns" in cut.text
+    monkeypatch.setattr("loadtest.analysis.evidence.ROWS_MAX", 300)
+    assert bought(tmp_path, paid({})).verdict == "consistent"
