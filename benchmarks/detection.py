@@ -1,6 +1,6 @@
 """What the network checks find, how small, and how often they cry wolf: writes docs/detection.md.
 
-    python benchmarks/detection.py               # 100 clean runs, 10 of every fault and size: minutes on 2 cores
+    python benchmarks/detection.py               # 100 clean runs, 5 of every fault and size: 4 minutes on 2 cores
     python benchmarks/detection.py --quick       # a tenth of it, printed and not written
 
 Every run is 20 minutes of load in virtual time (tests/played.py): our own rows and look-ups, what the routes told, and
@@ -88,7 +88,9 @@ def document(clean: Sequence[Result], faulty: Sequence[Result], cases: Sequence[
 Made by `python benchmarks/detection.py`; the figures change with it and with nothing else. Each run is
 {plan.seconds / 60:g} minutes of load at {plan.rate_per_s:g} requests a second on the simulated network (scenario
 `{plan.scenario}`, docs/simulator.md) in virtual time, polled every {plan.poll_s:g} s (nodes: {plan.node_poll_s:g} s),
-every task looked up. The checks read the run folder and nothing of the simulator's truth.
+every task looked up as the observer does it. The checks read the run folder and nothing of the simulator's truth. What
+each of them compares, and with what: [checks.md](checks.md). A few faults are also found over HTTP
+(`tests/e2e/test_findings_over_http.py`).
 """
     return "\n".join([head, *false_alarms(clean), *detection(faulty, cases), *blind()]) + "\n"
 

@@ -9,7 +9,7 @@ from played import DEFAULT, Play
 from loadtest.simulator.scenario import Churn, Clocks, SessionRule
 
 CLEAN_RUNS = 100
-FAULT_RUNS = 10
+FAULT_RUNS = 5
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ NODES_FOR_A_LINK = 50  # with fewer, a rank correlation of 0.3 cannot be told fr
 
 def limits(manifest: dict[str, Any], requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     """Sentences for this run. `requests` is the joined measured cohort, `summary` what was computed so far."""
-    said = [*_load(manifest), *_percentiles(requests, summary), *_nodes(requests, summary), *summary["warnings"]]
+    said = [*_load(manifest), *_percentiles(requests, summary), *_nodes(requests, summary)]
+    said += [*_checks(summary), *summary["warnings"]]
     if len(summary["series"]) == SECONDS_MAX:
         said.append("The time series shows the first day only.")
     return said
@@ -64,6 +65,15 @@ def _percentiles(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     if e2e["censored"]:
         said.append(f"{e2e['censored']} of {n} turns failed: they count as slower than every answer.")
     return said
+
+
+def _checks(summary: dict[str, Any]) -> list[str]:
+    """The network checks that could not tell, by what they would need."""
+    missing: dict[str, list[str]] = {}
+    for finding in summary["findings"]:
+        if finding["verdict"] == "cannot tell":
+            missing.setdefault(finding["missing"], []).append(finding["check"])
+    return [f"Nothing is known of {', '.join(checks)}: it takes {source}." for source, checks in missing.items()]
 
 
 def _nodes(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:

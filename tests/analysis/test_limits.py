@@ -63,3 +63,9 @@ def test_what_a_small_run_says(tmp_path: Path) -> None:
 def test_rough_between_an_interval_and_a_comparison(tmp_path: Path) -> None:
     said = limits(tmp_path, [turn(i, 10) for i in range(60)])
     assert "p95 is rough: 60 turns, and comparing it takes 300." in said
+
+
+def test_checks_that_could_not_tell_say_what_they_would_need(tmp_path: Path) -> None:
+    said = limits(tmp_path)
+    start = "Nothing is known of shuffling, stickiness, starvation: it takes the nodes of each session"
+    assert [each for each in said if each.startswith(start)]
