@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from loadtest.analysis.join import join_run
 from loadtest.observe import parse
 from loadtest.observe.lookups import Lookups, Row
 from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
@@ -54,9 +53,8 @@ DEFAULT = Play()
 
 
 def play(folder: Path, seed: int, faults: Sequence[str] = (), plan: Play = DEFAULT) -> Path:
-    """Play a run and join it; returns its folder."""
+    """Play a run and store it as a recorded one; returns its folder."""
     Player(folder, seed, faults, plan).play()
-    join_run(folder)
     return folder
 
 

@@ -203,6 +203,9 @@ def _claims(source: Evidence, books: Sequence[Book]) -> Finding:
     false = [book for book in told if (book.told_missed or 0) < book.missed]
     n = sum(book.missed for book in told)
     served = sum(book.served for book in told)
+    if not served:
+        text = "Entries of every node that could be compared are missing, so none of them can be told to have claimed."
+        return Finding(CLAIMS, "cannot tell", text, missing="nodes whose entries are all there")
     if false:
         claimed = sum(book.missed - (book.told_missed or 0) for book in false)
         lines = [f"{shorten(b.node)} missed {b.missed} of {b.served}, {b.told_missed} are recorded" for b in false]

@@ -22,8 +22,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from loadtest.analysis import metrics
+from loadtest.analysis.chance import queries_needed
 from loadtest.analysis.frames import Floats
 from loadtest.analysis.percentiles import number, quantile
 from loadtest.quantiles import RELATIVE_ERROR, LogHistogram
@@ -87,15 +89,8 @@ def slo_rejected(n: int, misses: int, q: float, confidence: float = CONFIDENCE) 
 
 
 def binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(Binomial(n, p) <= k), from the ratios of neighbouring terms."""
-    if k >= n or p <= 0:
-        return 1.0
-    if p >= 1:
-        return 0.0
-    i = np.arange(k, dtype=np.float64)
-    ratios = np.log((n - i) / (i + 1)) + math.log(p) - math.log1p(-p)
-    logs = n * math.log1p(-p) + np.concatenate([[0.0], np.cumsum(ratios)])
-    return min(1.0, float(np.exp(logs).sum()))
+    """P(Binomial(n, p) <= k)."""
+    return 1.0 if k >= n else float(special.bdtr(k, n, p))
 
 
 def _share(good: Floats, limit: float) -> dict[str, Any]:
@@ -131,7 +126,8 @@ def _judged(observed: float, n: int, misses: int, q: float, kept: bool) -> dict[
         return _verdict(observed, n, misses, PASS, f"{misses} of {n} turns missed")
     if not kept and (n >= smallest or slo_rejected(n, misses, q)):
         return _verdict(observed, n, misses, FAIL, f"{misses} of {n} turns missed")
-    text = f"{misses} of {n} turns missed: too few turns to be 99 % sure (without a miss {smallest} would do)"
+    enough = queries_needed(misses, q, CONFIDENCE) if 0 < q < 1 else 1
+    text = f"{misses} of {n} turns missed: too few turns to be 99 % sure (with so many misses {enough} would do)"
     return _verdict(observed, n, misses, CANNOT_TELL, text)
 
 

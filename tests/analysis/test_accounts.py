@@ -13,7 +13,6 @@ from loadtest.analysis.billing import billing
 from loadtest.analysis.counters import counters
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.findings import Finding
-from loadtest.analysis.join import join_run
 from loadtest.analysis.models import promised_model
 from loadtest.analysis.pipeline import pipeline
 from loadtest.analysis.presence import presence
@@ -81,7 +80,6 @@ def found(
     write_run(folder, rows, tasks, snapshots)
     write_part(folder / "sessions" / "part-0.parquet", sessions, SessionSample)
     write_part(folder / "router" / "part-0.parquet", router, RouterSample)
-    join_run(folder)
     source = Evidence.of(folder)
     checks = (pipeline, counters, redundancy, promised_model, billing, presence)
     return {finding.check: finding for check in checks for finding in check(source)}
@@ -160,6 +158,14 @@ def test_the_reputation_holds_at_least_what_we_saw(
     assert (made["tasks reach the reputation"].verdict, made["claims"].verdict) == (counted, claims)
     if claims == "found":
         assert made["claims"].evidence == (f"0xaaaaaa…aaaa missed 2 of 20, {missed} are recorded",)
+
+
+def test_a_node_whose_entries_are_missing_cannot_be_told_to_have_claimed(tmp_path: Path) -> None:
+    rows, tasks = served()
+    snapshots = [user_series(node, t, e) for node in (NODE_A, NODE_B) for t, e in ((0, 50), (200, 60))]
+    made = found(tmp_path, rows, tasks, snapshots)
+    assert made["tasks reach the reputation"].verdict == "found"
+    assert made["claims"].verdict == "cannot tell"
 
 
 def test_pending_entries_may_still_be_misses(tmp_path: Path) -> None:
@@ -242,7 +248,6 @@ def models(folder: Path, *said: tuple[str, str, str, int], promised: str | None 
     made = [["main", *each] for each in said]
     write_run(folder, rows, workers=[{"worker": 0, "models": made[:1]}, {"worker": 1, "models": made[1:]}])
     write_part(folder / "sessions" / "part-0.parquet", [session(0, model=promised)], SessionSample)
-    join_run(folder)
     return promised_model(Evidence.of(folder))[0]
 
 
