@@ -138,8 +138,12 @@ def detection(faulty: Sequence[Result], cases: Sequence[Case]) -> list[str]:
 
 
 def blind() -> list[str]:
+    """The faults that no check can find, those with one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for fault, why in BLIND.items():
+        by_reason.setdefault(why, []).append(f"`{fault}`")
     lines = ["## Faults that cannot be seen, or not by these checks", ""]
-    return [*lines, *(f"- `{fault}`: {why}" for fault, why in BLIND.items())]
+    return [*lines, *(f"- {', '.join(faults)}: {why}." for why, faults in by_reason.items())]
 
 
 def print_findings(results: Sequence[Result]) -> None:
