@@ -112,7 +112,9 @@ def _batches(
         raise RunFolderError(f"{path}: no Parquet files here; give a file or a folder of them")
     for each in paths:
         try:
-            with pq.ParquetFile(each, read_dictionary=["node"], page_checksum_verification=True) as file:
+            # A pre-buffer would hold the whole file's bytes until its end.
+            options = {"read_dictionary": ["node"], "pre_buffer": False, "page_checksum_verification": True}
+            with pq.ParquetFile(each, **options) as file:
                 missing = [name for name in needed if name not in file.schema_arrow.names]
                 if missing:
                     raise RunFolderError(
