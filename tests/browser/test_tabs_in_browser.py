@@ -1,4 +1,4 @@
-"""The tabs of Locust's page in a real browser: a run is started there, and Run, Latency and Harness show it moving."""
+"""Locust's page in a real browser: a run starts there, its tabs Run, Latency and Harness move, and it is stopped."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadtest import runfolder
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import free_port, locustfile
 from loadtest.processes import end
@@ -22,6 +24,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 END_S = 90
 WAIT_MS = 60_000
 WORKERS = 2
+DURATION_S = 40
 
 
 @pytest.fixture
@@ -35,8 +38,17 @@ def address(tmp_path: Path, runs_dir: Path) -> Iterator[str]:
     simulator, url = start_simulator(tmp_path / "port", tmp_path / "truth")
     web, port = free_port(), free_port()
     command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--processes", str(WORKERS), "--host", url]
-    command += ["--profile", "smoke", "--duration", "20", "--web-port", str(web), "--runs-dir", str(runs_dir)]
-    command += ["--master-bind-port", str(port), "--master-port", str(port), "--no-report"]
+    command += [
+        "--profile",
+        "smoke",
+        "--duration",
+        str(DURATION_S),
+        "--web-port",
+        str(web),
+        "--runs-dir",
+        str(runs_dir),
+    ]
+    command += ["--web-port", str(web), "--master-bind-port", str(port), "--master-port", str(port), "--no-report"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         yield f"http://127.0.0.1:{web}"
@@ -85,7 +97,7 @@ def count(text: str) -> int:
     return int(number.replace(",", ""))
 
 
-def test_the_tabs_show_a_run_that_was_started_from_the_page(address: str, runs_dir: Path) -> None:
+def test_a_run_is_started_watched_and_stopped_from_the_page(address: str, runs_dir: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     said: list[str] = []
@@ -113,8 +125,19 @@ def test_the_tabs_show_a_run_that_was_started_from_the_page(address: str, runs_d
         assert count(after["Completed"]) > before, "the figures move while the page is open"
 
         page.screenshot(path=runs_dir / "tabs.png")
+
+        page.get_by_role("button", name=re.compile("^stop$", re.IGNORECASE)).click()
+        (run_folder,) = (path for path in runs_dir.iterdir() if path.is_dir())
+        for _ in range(WAIT_MS // 250):
+            if runfolder.read_manifest(run_folder)["state"] == "recorded":
+                break
+            page.wait_for_timeout(250)
         page.context.browser.close()
     assert said == []
+    manifest = runfolder.read_manifest(run_folder)
+    assert manifest["state"] == "recorded" and manifest["stopped_early_s"] < DURATION_S
+    outcomes = Counter(runfolder.read_table(run_folder, "requests", ["outcome"])["outcome"].to_pylist())
+    assert set(outcomes) <= {"ok", "not_reached"} and outcomes["ok"] >= count(after["Completed"])
 
 
 def test_these_tests_too_run_without_locust_in_the_process() -> None:
