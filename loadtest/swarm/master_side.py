@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -13,16 +12,16 @@ import msgspec
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner
 
-from loadtest import runfolder
 from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
 from loadtest.swarm import options, preflight
 from loadtest.swarm.alarm import sleep_until
+from loadtest.swarm.asked import Asked
 from loadtest.swarm.children import ChildError
 from loadtest.swarm.doors import check_doors
 from loadtest.swarm.drain import drain_before_quit
 from loadtest.swarm.ending import CUT, cut_drain
-from loadtest.swarm.master import MasterRun, Settings
+from loadtest.swarm.master import MasterRun
 from loadtest.swarm.patience import be_patient
 from loadtest.swarm.screen import view_for
 from loadtest.swarm.standing import Standing
@@ -30,12 +29,6 @@ from loadtest.swarm.users import ClosedMembers, OpenArrivals
 from loadtest.swarm.versions import deciding_versions
 from loadtest.swarm.webui import add_tabs
 from loadtest.swarm.worker_side import WorkerSide
-from loadtest.traffic.ceilings import Ceilings, with_ceilings
-from loadtest.traffic.overrides import with_flags
-from loadtest.traffic.plan import Plan
-from loadtest.traffic.profile import Profile, load_profile
-from loadtest.traffic.replay import Trace
-from loadtest.traffic.schedule import Schedule
 
 FINISHED_WAIT_S = 3600.0
 LOCAL = "local"
@@ -58,7 +51,7 @@ class MasterSide:
         self._finishing = 0  # runs that are being joined or reported
         self._last_standing: Standing | None = None
         self._or_refuse(lambda: check_doors(environment))
-        self._profile, self._trace, self._ceilings = self._read_profile()
+        self._asked = self._read_profile()
         self._run_time_s = self._take_over_run_time()
         if environment.web_ui is None:
             # With a web UI the host comes from the form, so this waits for the start.
@@ -96,18 +89,18 @@ class MasterSide:
             self._last_standing = self._run.standing
         return self._last_standing
 
-    def _read_profile(self) -> tuple[Profile, Trace | None, Ceilings]:
+    def _read_profile(self) -> Asked:
         """Read profile, trace and ceilings, and keep the user class of the profile's mode."""
         parsed = self._environment.parsed_options
-        profile, trace, ceilings = self._or_refuse(lambda: _load(parsed))
-        load = profile.load
+        asked: Asked = self._or_refuse(lambda: Asked.of(parsed))
+        load = asked.profile.load
         self._environment.user_classes[:] = [OpenArrivals if load.mode == "open" else ClosedMembers]
         self._environment.stop_timeout = options.stop_timeout_s(parsed, load.drain_s)
         if parsed.num_users is None or parsed.headless:
             parsed.num_users = load.in_flight_max if load.mode == "open" else load.members
         if parsed.spawn_rate is None:
             parsed.spawn_rate = min(parsed.num_users, SPAWN_RATE_MAX)
-        return profile, trace, ceilings
+        return asked
 
     def _take_over_run_time(self) -> float | None:
         """Headless, --run-time is ours: it is how long arrivals are offered from t0, to the microsecond.
@@ -123,8 +116,9 @@ class MasterSide:
 
     def _check_targets(self) -> tuple[Target, ...]:
         parsed = self._environment.parsed_options
-        targets = preflight.resolve_targets(self._profile, self._environment.host)
-        preflight.check_permission(targets, self._profile, parsed.allow_host, parsed.rate_ceiling or None)
+        profile = self._asked.profile
+        targets = preflight.resolve_targets(profile, self._environment.host)
+        preflight.check_permission(targets, profile, parsed.allow_host, parsed.rate_ceiling or None)
         preflight.check_reachable(targets)
         return targets
 
@@ -151,52 +145,34 @@ class MasterSide:
             self._end_load()
 
     def _read_profile_of_the_form(self) -> None:
-        profile, trace, ceilings = _load(self._environment.parsed_options)
-        if profile.load.mode != self._profile.load.mode:
+        asked = Asked.of(self._environment.parsed_options)
+        profile = asked.profile
+        if profile.load.mode != self._asked.profile.load.mode:
             # Locust has dealt out its user classes already.
             text = f"{profile.source} is {profile.load.mode}: start again with --profile {profile.name}"
             raise preflight.SetupError(text, preflight.EXIT_USAGE)
-        self._profile, self._trace, self._ceilings = profile, trace, ceilings
+        self._asked = asked
 
     def _end_load(self) -> None:
         """Stop (web UI) or quit (headless), from a greenlet of its own: callers may be part of what is ended."""
         gevent.spawn(self._runner.quit if self._environment.web_ui is None else self._runner.stop)
 
     def _start_run(self) -> None:
-        parsed, profile = self._environment.parsed_options, self._profile
-        targets = preflight.resolve_targets(profile, self._environment.host)
+        parsed, asked = self._environment.parsed_options, self._asked
+        host = self._environment.host or ""
+        targets = preflight.resolve_targets(asked.profile, self._environment.host)
         clients = [LOCAL] if self._worker is not None else [client.id for client in self._workers()]
-        plan = Plan(
-            run=parsed.run_id or runfolder.new_run_id(),
-            profile_text=profile.text,
-            profile_source=profile.source,
-            seed=parsed.seed,
-            host=self._environment.host or "",
-            workers=len(clients),
-            warmup_us=0,
-            horizon_us=0,
-            trace=self._trace,
-            save_text=parsed.save_text,
-        )
-        settings = Settings(
-            runs_dir=Path(parsed.runs_dir),
+        plan = asked.plan(parsed, host, len(clients))
+        settings = asked.settings(
+            parsed,
             bind=getattr(self._runner, "master_bind_host", "127.0.0.1").replace("*", "0.0.0.0"),
-            observe=not parsed.no_observe,
-            report=not parsed.no_report,
-            host=self._environment.host or targets[0].url or "",
-            collector_port=parsed.collector_port,
-            spool_only=parsed.spool_only,
-            encrypted_path=parsed.encrypted_path or None,
+            host=host or targets[0].url or "",
             users=self._runner.target_user_count,
-            trace_file=parsed.trace or None,
-            trace_speed=parsed.speed,
-            trace_rate=parsed.trace_rate,
-            ceilings=self._ceilings,
         )
         stripes = {client: stripe for stripe, client in enumerate(clients)}
         view = view_for(logging.getLogger("loadtest"), wanted=self._own_view and not parsed.no_screen)
-        self._run = MasterRun(plan, profile, targets, settings, stripes, view=view, end_load=self._end_load)
-        logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, profile.name, plan.seed, len(clients))
+        self._run = MasterRun(plan, asked.profile, targets, settings, stripes, view=view, end_load=self._end_load)
+        logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, asked.profile.name, plan.seed, len(clients))
         port = 0 if self._run.collector is None else self._run.collector.port
         if self._worker is not None:
             self._worker.make_run(plan, 0, f"tcp://127.0.0.1:{port}" if port else None, None)
@@ -236,7 +212,7 @@ class MasterSide:
     def _begin(self, run: MasterRun) -> None:
         horizon_us = self._horizon_us(run)
         # A short run keeps three quarters of itself for measuring; the report states the warm-up it had.
-        warmup_us = min(int(self._profile.load.warmup_s * 1e6), horizon_us // 4)
+        warmup_us = min(int(self._asked.profile.load.warmup_s * 1e6), horizon_us // 4)
         t0_ns = run.begin(horizon_us, warmup_us)
         start = {"t0_ns": t0_ns, "horizon_us": horizon_us, "warmup_us": warmup_us}
         if self._worker is not None and self._worker.run is not None:
@@ -255,9 +231,9 @@ class MasterSide:
             # The page's timer started with the run and stops it: plan a little less than it leaves.
             left_us = int(self._environment.parsed_options.run_time * 1e6) - run.start_up_us() - TIMER_EARLY_US
             return max(HORIZON_MIN_US, left_us)
-        if self._trace is not None and self._trace.end_us is not None:
-            return self._trace.end_us
-        return int(self._profile.load.duration_s * 1e6)
+        if self._asked.trace is not None and self._asked.trace.end_us is not None:
+            return self._asked.trace.end_us
+        return int(self._asked.profile.load.duration_s * 1e6)
 
     def _end_of_plan(self, run: MasterRun, end_ns: int) -> None:
         sleep_until(end_ns)
@@ -361,18 +337,3 @@ class MasterSide:
         failed = self._runner.errors and self._environment.parsed_options.exit_code_on_error
         if self._exit_code or (self._exit_code == 0 and not failed):
             self._environment.process_exit_code = self._exit_code
-
-
-def _load(parsed: Any) -> tuple[Profile, Trace | None, Ceilings]:
-    """The profile, trace and ceilings of the command line; SetupError with the reader's own lines."""
-    try:
-        profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
-        profile = with_flags(profile, options.with_locusts_own(parsed, profile.load.mode))
-        trace = None
-        if parsed.trace:
-            trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed, parsed.trace_rate)
-        ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
-        Schedule(profile, 0, trace)  # says now, and not on a worker, that a profile and a trace do not go together
-    except ValueError as error:
-        raise preflight.SetupError(str(error), preflight.EXIT_USAGE) from None
-    return profile, trace, ceilings
