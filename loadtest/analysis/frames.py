@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loadtest.fitness import CLOCK_BOUND_MS_MAX
 from loadtest.records import SCHEMA_VERSION, NodeSnapshot, RequestRecord
 from loadtest.runfolder import RunFolderError, arrow_schema, read_table
 
@@ -100,7 +101,8 @@ class Clocks(NamedTuple):
         t0_ns = manifest.get("t0_ns")
         if t0_ns is None:
             t0_ns = int((requests["scheduled_ns"] + requests["clock_offset_ns"]).min()) if len(requests) else 0
-        bounds = {int(w["worker"]): int(w.get("clock_bound_ns") or 0) for w in manifest.get("workers", [])}
+        told = {int(w["worker"]): w.get("clock_bound_ns") for w in manifest.get("workers", [])}
+        bounds = {worker: int(bound) for worker, bound in told.items() if bound is not None}
         return cls(t0_ns, wall, max(int(clock.get("bound_ns") or 0), moved), bounds)
 
     def run_s(self, requests: pd.DataFrame, instant: str) -> Floats:
@@ -114,9 +116,12 @@ class Clocks(NamedTuple):
         return wall
 
     def bound_ns(self, requests: pd.DataFrame) -> npt.NDArray[np.int64]:
-        """How far each row's wall instants may be off: its worker's bound plus the master's."""
+        """How far each row's wall instants may be off: its worker's bound plus the master's.
+
+        A worker that was lost before it had told its bound has the worst that a fit run allows.
+        """
         workers = requests["worker"].to_numpy(dtype=np.int64)
-        bounds = np.zeros(len(workers), dtype=np.int64)
+        bounds = np.full(len(workers), int(CLOCK_BOUND_MS_MAX * 1e6), dtype=np.int64)
         for worker, bound in self.worker_bound_ns.items():
             bounds[workers == worker] = bound
         return bounds + self.wall_bound_ns
