@@ -195,7 +195,8 @@ def joined_as(one: Run, offset: str) -> pd.DataFrame:
     rows = one.rows()
     placed = rows.assign(clock_offset_ns=rows[offset])
     manifest = one.result.manifest()
-    clocks = Clocks.of(one.result.run, manifest, rows)._replace(worker_bound_ns={})
+    exactly = {int(worker): 0 for worker in rows["worker"].unique()}
+    clocks = Clocks.of(one.result.run, manifest, rows)._replace(worker_bound_ns=exactly)
     attribution = attribute(rows, lookups_of(runfolder.read_table(one.result.run, "tasks")))
     known = join.with_metrics(placed, clocks).join(attribution.rows)
     tolerance_s = 2 * manifest["observe"]["poll_s"] + manifest["observe"]["grace_s"]
