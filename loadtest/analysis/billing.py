@@ -152,21 +152,21 @@ def _accounts(source: Evidence, polled: pd.DataFrame) -> list[_Account]:
     """Sessions of which every task in the time looked at is ours, or one of ours again."""
     tasks = source.own_tasks
     tokens = source.requests["usage_completion_tokens"].fillna(source.requests["counted_tokens"])
-    again = {(copy.router, copy.session, copy.task_id) for copy in source.copies}
     strange = source.strange_tasks
     others = {
         (router, session)
         for router, session, task_id, complete in zip(
             strange["router"], strange["session"], strange["task_id"], strange["complete"], strict=True
         )
-        if complete and (router, session, str(task_id)) not in again
+        if complete and (router, session, str(task_id)) not in source.copied
     }
     looked: dict[Any, int] = strange.groupby(["router", "session"]).size().to_dict() if len(strange) else {}
-    polled = polled.assign(router=polled["target"].map(source.router_of).fillna(""))
+    polled = polled.assign(router=source.routers(polled["target"]))
     accounts = []
     for (router, session), ours in tasks.groupby(["router", "session"]):
         key = (str(router), str(session))
-        unseen = len(source.unseen_ids.get(key, [])) - looked.get(key, 0)
+        told = source.told_ids.get(key)
+        unseen = (told.left_out if told is not None else 0) - looked.get(key, 0)
         polls = polled[(polled["router"] == key[0]) & (polled["session"] == key[1])]
         if unseen or key in others or len(polls) < 3 or ours["task_id"].isna().any():
             continue

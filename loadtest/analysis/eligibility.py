@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from loadtest.analysis.chance import Stratum
-from loadtest.analysis.evidence import SECOND_NS, Evidence, running
+from loadtest.analysis.evidence import SECOND_NS, Evidence
 from loadtest.analysis.frames import Ints
+from loadtest.analysis.series import running
 from loadtest.records import Outcome
 
 BUSY = 4
@@ -62,7 +63,7 @@ def choices(evidence: Evidence) -> Choices:
     """Match tasks with the polls of their sessions."""
     tasks = _drawn(evidence)
     polls = evidence.sessions[evidence.sessions["miners"].map(len) > 0] if len(evidence.sessions) else evidence.sessions
-    polls = polls.assign(router=polls["target"].map(evidence.router_of).fillna(""))
+    polls = polls.assign(router=evidence.routers(polls["target"]))
     found = Choices(tasks, [()] * len(tasks), [], Counter(), len(polls) > 0, _untold_share(evidence))
     # Not dict(groupby): a groupby has `keys`, which dict() would take for those of a mapping.
     polled = {key: frame for key, frame in polls.groupby(["router", "session"])} if len(polls) else {}  # noqa: C416
@@ -93,10 +94,12 @@ def _drawn(evidence: Evidence) -> pd.DataFrame:
     out the nodes that fail. A copy of a task was no draw.
     """
     ours = evidence.own_tasks.assign(slack_ns=evidence.clock_bound_ns)
-    again = {(copy.router, copy.session, copy.task_id) for copy in evidence.copies}
     strange = evidence.strange_tasks
     keys = zip(strange["router"], strange["session"], strange["task_id"], strange["created_s"], strict=True)
-    drawn = [pd.notna(created) and (router, session, number) not in again for router, session, number, created in keys]
+    drawn = [
+        pd.notna(created) and (router, session, number) not in evidence.copied
+        for router, session, number, created in keys
+    ]
     strange = strange[np.array(drawn, dtype=bool)]
     if strange.empty:
         return ours

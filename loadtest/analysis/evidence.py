@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from loadtest.analysis.copies import Given, find_copies
-from loadtest.analysis.frames import Clocks, Ints, scalar_columns, to_frame
+from loadtest.analysis.frames import Clocks, scalar_columns, to_frame
 from loadtest.records import NodeSnapshot, RequestRecord
 from loadtest.runfolder import part_paths, read_manifest, read_part, read_table
 
@@ -28,6 +27,22 @@ COLUMNS = [
     *("clock_offset_ns", "text_sha256", "usage_completion_tokens", "counted_tokens"),
 ]
 IDS_MAX = 10_000_000  # between the first and the last of a session: ids of another kind are not counted
+
+
+class TaskIds(NamedTuple):
+    """The ids of one session that our answers told. The others between them are counted, and not held."""
+
+    first: int
+    last: int
+    told: frozenset[int]
+
+    @property
+    def left_out(self) -> int:
+        """How many ids between the first and the last none of our answers told."""
+        return self.last - self.first + 1 - len(self.told)
+
+    def leaves_out(self, number: int) -> bool:
+        return self.first < number < self.last and number not in self.told
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,10 @@ class Evidence:
         targets = self.manifest.get("targets", [])
         return {str(t.get("name")): str(t.get("url") or host).rstrip("/") for t in targets}
 
+    def routers(self, targets: pd.Series[str]) -> pd.Series[str]:
+        """The router behind each target, "" for one that the manifest does not name."""
+        return targets.map(self.router_of).fillna("")
+
     @cached_property
     def own_tasks(self) -> pd.DataFrame:
         """Our tasks that were looked up with success, one row each, in the order in which they were sent.
@@ -99,7 +118,7 @@ class Evidence:
             return _no_tasks()
         frame = pd.DataFrame(
             {
-                "router": found["target"].map(self.router_of).fillna(""),
+                "router": self.routers(found["target"]),
                 "target": found["target"],
                 "session": found["session"],
                 "task_id": pd.to_numeric(found["task_id"], errors="coerce"),
@@ -122,29 +141,28 @@ class Evidence:
         return frame.sort_values(["sent_ns", "task_id"], kind="stable", ignore_index=True)
 
     @cached_property
-    def unseen_ids(self) -> dict[tuple[str, str], list[int]]:
-        """By (router, session): the task ids between those of our own tasks that none of our answers told."""
+    def told_ids(self) -> dict[tuple[str, str], TaskIds]:
+        """By (router, session): the task ids that our answers told."""
         rows = self.requests[self.requests["task_id"].notna() & self.requests["session"].notna()]
         numbers = pd.to_numeric(rows["task_id"], errors="coerce")
-        routers = rows["target"].map(self.router_of).fillna("")
-        unseen = {}
-        for (router, session), ids in numbers.dropna().groupby([routers, rows["session"]]):
-            known = np.unique(ids.to_numpy(dtype=np.int64))
-            if known[-1] - known[0] < IDS_MAX:
-                unseen[str(router), str(session)] = sorted(set(range(known[0], known[-1])) - set(known.tolist()))
-        return unseen
+        told = {}
+        for (router, session), ids in numbers.dropna().groupby([self.routers(rows["target"]), rows["session"]]):
+            known = ids.to_numpy(dtype=np.int64)
+            first, last = int(known.min()), int(known.max())
+            if last - first < IDS_MAX:
+                told[str(router), str(session)] = TaskIds(first, last, frozenset(known.tolist()))
+        return told
 
     @cached_property
     def strange_tasks(self) -> pd.DataFrame:
-        """Look-ups of those ids, as stored, one row per task, with its `router`."""
+        """Look-ups of ids between those of our tasks, as stored, one row per task, with its `router`."""
         rows = self.tasks[(self.tasks["client_reference"] == "") & (self.tasks["error"] == "")]
-        rows = rows.assign(router=rows["target"].map(self.router_of).fillna(""))
+        rows = rows.assign(router=self.routers(rows["target"]))
         rows = rows.sort_values(["complete", "looked_up_wall_ns"], kind="stable")
         rows = rows.drop_duplicates(["router", "session", "task_id"], keep="last")
         ids = pd.to_numeric(rows["task_id"], errors="coerce").fillna(-1).astype(np.int64)
-        sets = {key: set(numbers) for key, numbers in self.unseen_ids.items()}
         keep = [
-            number in sets.get((router, session), ())
+            (told := self.told_ids.get((router, session))) is not None and told.leaves_out(number)
             for number, router, session in zip(ids, rows["router"], rows["session"], strict=True)
         ]
         return rows[np.array(keep, dtype=bool)].reset_index(drop=True)
@@ -153,6 +171,11 @@ class Evidence:
     def copies(self) -> list[Given]:
         """Those of them that are one of our tasks again."""
         return find_copies(self.own_tasks, self.strange_tasks)
+
+    @cached_property
+    def copied(self) -> set[tuple[str, str, str]]:
+        """(router, session, task id) of those copies."""
+        return {(copy.router, copy.session, copy.task_id) for copy in self.copies}
 
     def series(self, source: str) -> dict[str, pd.DataFrame]:
         """Snapshots of one source by node, in the order of observation."""
@@ -176,10 +199,3 @@ def _no_tasks() -> pd.DataFrame:
     names = ["router", "target", "session", "task_id", "sent_ns", "done_ns", "finished_ns", "looked_up_ns", "complete"]
     names += ["status", "assigned", "miners", "results", "text_sha256", "outcome", "request", "known_ns"]
     return pd.DataFrame({name: [] for name in names})
-
-
-def running(starts: Ints, ends: Ints, at: Ints) -> npt.NDArray[np.int64]:
-    """How many of the intervals [start, end) hold each instant of `at`."""
-    begun = np.searchsorted(np.sort(starts), at, side="right")
-    over = np.searchsorted(np.sort(ends), at, side="right")
-    return (begun - over).astype(np.int64)

@@ -17,7 +17,8 @@ import numpy as np
 
 from loadtest.analysis.frames import Floats
 from loadtest.analysis.percentiles import LEVELS, SMALLEST_SAMPLE
-from loadtest.analysis.slo import CONFIDENCE
+from loadtest.analysis.series import running
+from loadtest.analysis.slo import turns_needed
 from loadtest.traffic.profile import Profile, profile_hash
 from loadtest.traffic.replay import Trace
 from loadtest.traffic.schedule import ConversationShape, Schedule
@@ -153,9 +154,9 @@ def _series(requests: Requests, starts_s: Floats, offered_s: float, service_s: f
     middles = edges[:-1] + width / 2
     begun = np.histogram(starts_s, edges)[0] / width
     sent = np.histogram(requests.due_s, edges)[0] * requests.weight / width
-    flying = _alive(requests.due_s, requests.due_s + service_s, middles) * requests.weight
+    flying = running(requests.due_s, requests.due_s + service_s, middles) * requests.weight
     first = requests.first > 0
-    alive = _alive(requests.due_s[first], requests.ends_s[first], middles) * requests.weight
+    alive = running(requests.due_s[first], requests.ends_s[first], middles) * requests.weight
     return [
         {
             "t_s": round(float(t), 3),
@@ -166,12 +167,6 @@ def _series(requests: Requests, starts_s: Floats, offered_s: float, service_s: f
         }
         for t, a, b, c, d in zip(middles, begun, sent, flying, alive, strict=True)
     ]
-
-
-def _alive(begins: Floats, ends: Floats, at: Floats) -> Floats:
-    begun: Floats = np.searchsorted(np.sort(begins), at, side="right").astype(np.float64)
-    ended: Floats = np.searchsorted(np.sort(ends), at, side="right").astype(np.float64)
-    return begun - ended
 
 
 def _concurrency(found: dict[str, Any], requests: Requests, cap: int, assumed: Assumed) -> dict[str, Any]:
@@ -231,7 +226,7 @@ def _slo(metric: str, limit: float, found: dict[str, Any]) -> dict[str, Any]:
     share = int(level[1]) / 100 if level else limit
     streamed = metric.startswith(("ttft", "tpot", "itl"))
     n = found["requests_measured_streamed" if streamed else "requests_measured"]
-    needed = math.ceil(math.log(1 - CONFIDENCE) / math.log(share)) if 0 < share < 1 else 1
+    needed = turns_needed(share)
     return {"metric": metric, "n": n, "needed": needed, "supported": n >= needed}
 
 

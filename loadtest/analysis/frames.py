@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loadtest.fitness import CLOCK_BOUND_MS_MAX
-from loadtest.records import SCHEMA_VERSION, NodeSnapshot, RequestRecord
+from loadtest.records import SCHEMA_VERSION, NodeSnapshot
 from loadtest.runfolder import RunFolderError, arrow_schema, read_table
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -39,17 +39,6 @@ def scalar_columns(record: type) -> list[str]:
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """An Arrow table as a frame: int64 becomes nullable Int64, text becomes str with missing values."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=_TYPES.get)
-    return frame
-
-
-def requests_frame(run: Path) -> pd.DataFrame:
-    """Every stored turn, list columns left out, in file order; RunFolderError when a row is there twice."""
-    frame = to_frame(read_table(run, "requests", scalar_columns(RequestRecord)))
-    twice = int(frame.duplicated(["worker", "seq"]).sum())
-    if twice:
-        raise RunFolderError(
-            f"{run / 'requests'}: {twice} rows are stored twice (same worker and seq); delete the repeated part file"
-        )
     return frame
 
 

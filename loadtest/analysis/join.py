@@ -59,9 +59,8 @@ def join_run(
         for batch in request_batches(run, batch_rows):
             requests = to_frame(batch)
             attribution = attribute(requests, lookups)
-            added = _metrics(requests, clocks).join(attribution.rows)
-            known = requests.join(added)
-            added = added.join(reputation.before(known, clocks.bound_ns(requests), tolerance_s))
+            added = service_metrics(requests, clocks).join(attribution.rows)
+            added = added.join(reputation.before(added, clocks.bound_ns(requests), tolerance_s))
             joined = requests.join(added)
             if len(joined) != len(batch):
                 raise AssertionError("the join must keep requests one to one")
@@ -80,12 +79,8 @@ def join_run(
     return figures
 
 
-def with_metrics(requests: pd.DataFrame, clocks: Clocks) -> pd.DataFrame:
-    """The requests with their wall instant and their service metrics in ms (null where failed or absent)."""
-    return requests.join(_metrics(requests, clocks))
-
-
-def _metrics(requests: pd.DataFrame, clocks: Clocks) -> pd.DataFrame:
+def service_metrics(requests: pd.DataFrame, clocks: Clocks) -> pd.DataFrame:
+    """The wall instant of each request and its service metrics in ms (null where failed or absent)."""
     columns: dict[str, Any] = {"sent_wall_ns": clocks.wall_ns(requests, "sent_ns")}
     for metric in (metrics.ttft_ms, metrics.tpot_ms, metrics.e2e_ms, metrics.send_lag_ms):
         values = metric(requests)

@@ -28,7 +28,7 @@ def promised_model(source: Evidence) -> list[Finding]:
     if not said:
         return [no_source(PROMISED_MODEL, "the model's name in answers", "no answer named its model")]
     sessions = source.sessions.dropna(subset=["model"])
-    routers = sessions["target"].map(source.router_of).fillna("")
+    routers = source.routers(sessions["target"])
     promised = dict(zip(zip(routers, sessions["session"], strict=True), sessions["model"], strict=True))
     named = [each for each in said if each.told not in PLACEHOLDERS]
     wrong, right, unknown = [], 0, 0

@@ -87,7 +87,7 @@ def _once(source: Evidence) -> Finding:
     numbered = tasks[tasks["task_id"].notna()]
     if not len(numbered):
         return no_source(ONCE, "task ids", "no answer told a task id")
-    missing = sum(len(ids) for ids in source.unseen_ids.values())
+    missing = sum(ids.left_out for ids in source.told_ids.values())
     strange = source.strange_tasks
     doubled = source.copies
     n = len(numbered)

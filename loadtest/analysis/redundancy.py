@@ -23,7 +23,7 @@ def redundancy(source: Evidence) -> list[Finding]:
         text = "No router told how many nodes a session's tasks are given to."
         missing = "redundant of each session (GET /api/v1/sessions)"
         return [Finding(REDUNDANCY, "cannot tell", text, n=len(tasks), missing=missing, evidence=evidence(lines))]
-    polls = polls.assign(router=polls["target"].map(source.router_of).fillna(""))
+    polls = polls.assign(router=source.routers(polls["target"]))
     told = polls.groupby(["router", "session"])["redundant"].agg(["min", "max"])
     keys = pd.MultiIndex.from_frame(tasks[["router", "session"]])
     least, most = (told[name].reindex(keys).to_numpy(dtype=np.float64, na_value=np.nan) for name in ("min", "max"))

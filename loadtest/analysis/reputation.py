@@ -55,13 +55,6 @@ class Reputation(NamedTuple):
         return pd.DataFrame(columns, index=requests.index)
 
 
-def reputation_before(
-    requests: pd.DataFrame, snapshots: pd.DataFrame, bound_ns: Any, tolerance_s: float
-) -> pd.DataFrame:
-    """`Reputation.before` of one frame of requests and one of snapshots."""
-    return Reputation.of(snapshots).before(requests, bound_ns, tolerance_s)
-
-
 def _history(snapshots: pd.DataFrame, source: str, names: tuple[str, str]) -> History:
     rows = snapshots[snapshots["source"] == source]
     nodes = pa.array(rows["node"], type=pa.large_string(), from_pandas=True)

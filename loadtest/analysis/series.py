@@ -65,6 +65,13 @@ def peak_in_flight(requests: pd.DataFrame, clocks: Clocks) -> int:
     return int(np.cumsum(steps[np.lexsort((steps, times))]).max())
 
 
+def running(starts: npt.NDArray[Any], ends: npt.NDArray[Any], at: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """How many of the intervals [start, end) hold each instant of `at`."""
+    begun = np.searchsorted(np.sort(starts), at, side="right")
+    over = np.searchsorted(np.sort(ends), at, side="right")
+    return (begun - over).astype(np.int64)
+
+
 def _second(instants_s: Floats) -> npt.NDArray[np.intp]:
     """The bin of each instant that happened; one before t0, by a clock's error, belongs to the first bin."""
     return np.maximum(0, np.floor(instants_s[~np.isnan(instants_s)])).astype(np.intp)

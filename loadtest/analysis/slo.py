@@ -15,7 +15,6 @@ answer are not independent. There the observed percentile alone decides, and wit
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -88,6 +87,11 @@ def slo_rejected(n: int, misses: int, q: float, confidence: float = CONFIDENCE) 
     return misses > 0 and 1 - binomial_cdf(misses - 1, n, 1 - q) <= 1 - confidence
 
 
+def turns_needed(q: float, misses: int = 0) -> int:
+    """How many turns with so many misses prove that a share `q` is good; 1 for shares that need no proof by number."""
+    return queries_needed(misses, q, CONFIDENCE) if 0 < q < 1 else 1
+
+
 def binomial_cdf(k: int, n: int, p: float) -> float:
     """P(Binomial(n, p) <= k)."""
     return 1.0 if k >= n else float(special.bdtr(k, n, p))
@@ -121,12 +125,11 @@ def _gaps(gaps: LogHistogram, q: float, limit: float) -> dict[str, Any]:
 
 def _judged(observed: float, n: int, misses: int, q: float, kept: bool) -> dict[str, Any]:
     """`q` is the share of turns that must be good."""
-    smallest = math.ceil(math.log(1 - CONFIDENCE) / math.log(q)) if 0 < q < 1 else 1
     if kept and slo_passes(n, misses, q):
         return _verdict(observed, n, misses, PASS, f"{misses} of {n} turns missed")
-    if not kept and (n >= smallest or slo_rejected(n, misses, q)):
+    if not kept and (n >= turns_needed(q) or slo_rejected(n, misses, q)):
         return _verdict(observed, n, misses, FAIL, f"{misses} of {n} turns missed")
-    enough = queries_needed(misses, q, CONFIDENCE) if 0 < q < 1 else 1
+    enough = turns_needed(q, misses)
     text = f"{misses} of {n} turns missed: too few turns to be 99 % sure (with so many misses {enough} would do)"
     return _verdict(observed, n, misses, CANNOT_TELL, text)
 

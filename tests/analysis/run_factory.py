@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from loadtest.analysis.frames import requests_frame
+from loadtest.analysis.batches import request_batches
+from loadtest.analysis.frames import to_frame
 from loadtest.quantiles import LogHistogram
 from loadtest.records import NodeSnapshot, RequestRecord, TaskRecord, TruthRecord
 from loadtest.runfolder import write_manifest, write_part
@@ -234,4 +236,4 @@ def write_run(
 
 def frame(folder: Path, rows: Sequence[RequestRecord]) -> pd.DataFrame:
     """The rows as the analysis sees them: through a run folder and back."""
-    return requests_frame(write_run(folder, rows))
+    return to_frame(pa.concat_tables(request_batches(write_run(folder, rows))))

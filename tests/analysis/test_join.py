@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loadtest.analysis.batches import SeenRows
 from loadtest.analysis.frames import JOINED_MINERS, JOINED_REQUESTS, read_joined
 from loadtest.analysis.join import join_run
-from loadtest.analysis.reputation import reputation_before
+from loadtest.analysis.reputation import Reputation
 from loadtest.records import NodeSnapshot, RequestRecord
 from loadtest.runfolder import RunFolderError, read_manifest, write_part
 
@@ -216,7 +216,7 @@ def test_equals_a_loop(seen: list[tuple[str, int, int]], asked: list[Any], bound
             **{f"{stage}_{total}": 100 for stage in ("precommit", "commit") for total in ("counter", "all")},
         }
     )
-    found = reputation_before(requests, snapshots, bound * 10**9, tolerance)["reputation"]
+    found = Reputation.of(snapshots).before(requests, bound * 10**9, tolerance)["reputation"]
     expected = [brute_force(node, at, bound, seen, tolerance) for node, at in asked]
     assert [None if pd.isna(each) else each for each in found] == expected
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import Ended, assert_complete
 from swarms import assert_exact, swarm
@@ -19,8 +20,9 @@ from loadtest import runfolder
 from loadtest.analysis import join
 from loadtest.analysis.accuracy import accuracy
 from loadtest.analysis.attribution import attribute, lookups_of
-from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, read_joined, requests_frame, snapshots_frame, to_frame
-from loadtest.analysis.reputation import reputation_before
+from loadtest.analysis.batches import request_batches
+from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, read_joined, snapshots_frame, to_frame
+from loadtest.analysis.reputation import Reputation
 from loadtest.clock import SKEW_VARIABLE
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.processes import end
@@ -82,7 +84,7 @@ class Run:
 
     def rows(self) -> pd.DataFrame:
         """Rows with `exact_ns`, what truly is to be added for the master's clock, and the stated `bound_ns`."""
-        rows = requests_frame(self.result.run)
+        rows = to_frame(pa.concat_tables(request_batches(self.result.run)))
         exact_ns = rows["worker"].map({worker: -skew for worker, skew in self.skews_ns.items()})
         return rows.assign(exact_ns=exact_ns, bound_ns=rows["worker"].map(self.bounds_ns()))
 
@@ -198,10 +200,10 @@ def joined_as(one: Run, offset: str) -> pd.DataFrame:
     exactly = {int(worker): 0 for worker in rows["worker"].unique()}
     clocks = Clocks.of(one.result.run, manifest, rows)._replace(worker_bound_ns=exactly)
     attribution = attribute(rows, lookups_of(runfolder.read_table(one.result.run, "tasks")))
-    known = join.with_metrics(placed, clocks).join(attribution.rows)
+    known = placed.join(join.service_metrics(placed, clocks)).join(attribution.rows)
     tolerance_s = 2 * manifest["observe"]["poll_s"] + manifest["observe"]["grace_s"]
     snapshots = snapshots_frame(one.result.run)
-    return known.join(reputation_before(known, snapshots, clocks.bound_ns(rows), tolerance_s))
+    return known.join(Reputation.of(snapshots).before(known, clocks.bound_ns(rows), tolerance_s))
 
 
 DECIDED = ["node", "node_source", "snapshot_observed_wall_ns", "reputation", "reputation_reason"]
