@@ -122,7 +122,7 @@ def _add_run(commands: Commands) -> None:
 
 
 def _add_plan(commands: Commands) -> None:
-    from loadtest.traffic.flags import add_flags
+    from loadtest.traffic.flags import add_flags, add_trace_options
 
     plan = commands.add_parser(
         "plan",
@@ -135,19 +135,16 @@ def _add_plan(commands: Commands) -> None:
     plan.add_argument("profile", help="name of a profile in profiles/, or a .toml file")
     plan.add_argument("--json", action="store_true", help="print JSON instead of text")
     plan.add_argument("--picture", metavar="FILE", help="also draw the schedule, as SVG")
-    plan.add_argument("--answer-s", type=_seconds, default=10.0, metavar="S", help="suppose that an answer takes S s")
+    plan.add_argument("--answer-s", type=_amount, default=10.0, metavar="S", help="suppose that an answer takes S s")
     plan.add_argument(
         "--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)"
     )
-    plan.add_argument("--price-in", type=_seconds, default=0.0, metavar="P", help="price of a million prompt tokens")
-    plan.add_argument("--price-out", type=_seconds, default=0.0, metavar="P", help="price of a million output tokens")
+    plan.add_argument("--price-in", type=_amount, default=0.0, metavar="P", help="price of a million prompt tokens")
+    plan.add_argument("--price-out", type=_amount, default=0.0, metavar="P", help="price of a million output tokens")
     plan.add_argument(
         "--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)"
     )
-    plan.add_argument("--trace", default="", metavar="FILE", help="a trace to replay, as `loadtest run` takes it")
-    plan.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N rows of the trace")
-    plan.add_argument("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
-    plan.add_argument("--trace-rate", type=float, default=1.0, metavar="X", help="X times as many requests in its time")
+    add_trace_options(plan.add_argument)
     add_flags(plan.add_argument_group("instead of what the profile says").add_argument)
     plan.set_defaults(command=_plan)
 
@@ -281,7 +278,7 @@ def _positive(text: str) -> int:
     return value
 
 
-def _seconds(text: str) -> float:
+def _amount(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1e9, got {text}")

@@ -6,6 +6,9 @@ method (Tene; MLPerf; Locust's own CPU alarm); each reason carries its figure an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 SEND_LAG_MS_P99_MAX = 50.0
@@ -55,6 +58,13 @@ class Reason(msgspec.Struct, frozen=True):
 def unfit_reasons(figures: Figures) -> list[Reason]:
     """Every broken rule, in a fixed order; an empty list means the run is fit."""
     return [reason for reason in [*_account(figures), *_unmeasured(figures), *_timing(figures)] if reason is not None]
+
+
+def exit_code(summary: Mapping[str, Any]) -> int:
+    """What a judged run ends with: 4 unfit, the run proves nothing; 3 a limit was missed or a ceiling met; 0."""
+    if summary["fit"]["verdict"] != "fit":
+        return 4
+    return 3 if summary["result"]["verdict"] == "fail" else 0
 
 
 def _account(f: Figures) -> list[Reason | None]:

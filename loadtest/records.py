@@ -232,6 +232,9 @@ class RouterSample(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+HOLE_FACTOR = 3  # two leaderboards further apart than so many usual periods have a hole between them
+
+
 class SessionSample(msgspec.Struct, frozen=True, kw_only=True):
     """What a router said of one session at one instant: who may serve it, what it promises, what it has left.
 

@@ -9,6 +9,7 @@
       sessions/*.parquet       what was said of sessions          (SessionSample)
       texts/*.parquet          what the answers said, when asked for (AnswerText)
       bodies/<outcome>/*.bin   raw bytes of failed answers
+      close.json               what a --spool-only run planned, for `loadtest collect`
       imports/*.json           account of each import of stored snapshots
       spool/                   rows not yet acknowledged; empty after a good end
       joined/*.parquet, summary.json, summary.md, report.html
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+CLOSE = "close.json"
 TABLES: dict[str, type[msgspec.Struct]] = {
     "requests": RequestRecord,
     "tasks": TaskRecord,

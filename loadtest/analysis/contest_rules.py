@@ -15,9 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtest.traffic.reading import Mistakes, Table
+from loadtest.traffic.reading import PROFILE_FOLDERS, Mistakes, Table
 
-_FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parents[2] / "profiles")  # wheel, repository
 READINGS_EACH_MAX = 10
 COMBINATIONS_MAX = 4_096  # of one group: each is worked out
 Reading = Mapping[str, Any]  # one choice for every key
@@ -129,7 +128,7 @@ class Rules:
 
 
 def rules_names() -> list[str]:
-    return sorted({path.stem for folder in _FOLDERS for path in (folder / "contest").glob("*.toml")})
+    return sorted({path.stem for folder in PROFILE_FOLDERS for path in (folder / "contest").glob("*.toml")})
 
 
 def load_rules(name_or_path: str) -> Rules:
@@ -139,7 +138,7 @@ def load_rules(name_or_path: str) -> Rules:
         if name_or_path not in rules_names():
             there = ", ".join(rules_names())
             raise RulesError(f"rules {name_or_path!r:.80}: there are {there}; or give a path to a .toml file")
-        places = [folder / "contest" / f"{name_or_path}.toml" for folder in _FOLDERS]
+        places = [folder / "contest" / f"{name_or_path}.toml" for folder in PROFILE_FOLDERS]
         path = next(place for place in places if place.is_file())
     try:
         text = path.read_text(encoding="utf-8")

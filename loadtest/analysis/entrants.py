@@ -130,15 +130,17 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     header = [name.strip().lower() for name in lines[0]] if lines else []
     if "node" not in header or len(set(header)) < len(header):
         raise EntrantsError(f"{path}, row 1: must be the names of the columns, each once, node among them")
-    wide = [f"{path}, row {n}: {len(row)} fields, the header has {len(header)}" for n, row in _numbered(lines, header)]
-    raise_mistakes(wide)
-    rows = [(n, dict(zip(header, row, strict=True))) for n, row in enumerate(lines[1:], start=2) if any(row)]
+    numbered = [(n, row) for n, row in enumerate(lines[1:], start=2) if any(row)]
+    raise_mistakes(
+        [
+            f"{path}, row {n}: {len(row)} fields, the header has {len(header)}"
+            for n, row in numbered
+            if len(row) != len(header)
+        ]
+    )
+    rows = [(n, dict(zip(header, row, strict=True))) for n, row in numbered]
     unread = [name for name in header if name not in Entrant.__slots__]
     return rows, [f"{path}: columns that are not read: {', '.join(unread)}"] if unread else []
-
-
-def _numbered(lines: list[list[str]], header: list[str]) -> list[tuple[int, list[str]]]:
-    return [(n, row) for n, row in enumerate(lines[1:], start=2) if any(row) and len(row) != len(header)]
 
 
 def _entrant(row: dict[str, str], where: str, mistakes: list[str]) -> Entrant:

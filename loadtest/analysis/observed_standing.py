@@ -18,6 +18,7 @@ from loadtest.analysis.contest_rules import UptimeRule
 from loadtest.analysis.entrants import Entrant, Entrants, entrants
 from loadtest.analysis.frames import to_frame
 from loadtest.rank_score import Maxima, rank_score
+from loadtest.records import HOLE_FACTOR
 from loadtest.runfolder import RunFolderError, read_table
 
 _SCORED = (
@@ -26,7 +27,6 @@ _SCORED = (
 )
 _COUNTS = (*_SCORED, "ping_counter")
 _SECOND, _DAY_S = 1_000_000_000, 86_400
-HOLE_FACTOR = 3  # two leaderboards further apart than so many usual periods have a hole between them
 
 
 class _Counted(NamedTuple):

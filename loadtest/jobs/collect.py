@@ -17,10 +17,9 @@ import msgspec
 from loadtest import runfolder, spool
 from loadtest.collector.account import Close, close_account
 from loadtest.collector.rows import FRAME_BYTES_MAX, RowStore
+from loadtest.fitness import exit_code
 from loadtest.runfolder import RunFolderError
 from loadtest.swarm.ledger import final_mismatches
-
-CLOSE_FILE = "close.json"
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +68,9 @@ def collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
 
 def _close_of(run: Path) -> Close:
     try:
-        return msgspec.json.decode((run / CLOSE_FILE).read_bytes(), type=Close)
+        return msgspec.json.decode((run / runfolder.CLOSE).read_bytes(), type=Close)
     except (OSError, msgspec.DecodeError) as error:
-        raise RunFolderError(f"{run / CLOSE_FILE}: cannot be read ({error}); copy the whole run folder") from None
+        raise RunFolderError(f"{run / runfolder.CLOSE}: cannot be read ({error}); copy the whole run folder") from None
 
 
 def _spools(given: Sequence[Path]) -> dict[str, Path]:
@@ -118,6 +117,4 @@ def judge(run: Path) -> int:
     join_run(run)
     summary = summarise(run)
     print(report_run(run))
-    if summary["fit"]["verdict"] != "fit":
-        return 4
-    return 3 if summary["result"]["verdict"] == "fail" else 0
+    return exit_code(summary)

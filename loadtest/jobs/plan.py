@@ -12,7 +12,7 @@ from loadtest.analysis.forecast import Assumed, forecast
 from loadtest.report.plan_picture import plan_picture
 from loadtest.traffic.overrides import with_flags
 from loadtest.traffic.profile import ProfileError, load_profile
-from loadtest.traffic.replay import Trace, TraceError
+from loadtest.traffic.replay import TraceError, asked_trace
 
 EXIT_PASS, EXIT_NOT_MADE, EXIT_USAGE = 0, 1, 2
 
@@ -21,7 +21,7 @@ def plan(args: Namespace) -> int:
     """Print the plan of a profile; the exit code is 0 also with warnings."""
     try:
         profile = with_flags(load_profile(args.profile), args)
-        trace = Trace.load(args.trace, args.limit or None, args.speed, args.trace_rate) if args.trace else None
+        trace = asked_trace(args)
         if profile.load.arrivals == "trace" and trace is None:
             raise ProfileError(f'{profile.source}: [load] arrivals: "trace" needs a trace file, give --trace FILE')
         prices = profile.ceilings

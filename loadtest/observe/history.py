@@ -9,9 +9,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
-from loadtest.records import NodeSnapshot
+from loadtest.records import HOLE_FACTOR, NodeSnapshot
 
-HOLE_FACTOR = 3  # two leaderboards further apart than so many usual periods have a hole between them
 LISTED_MAX = 200  # of holes, nodes and resets; all are counted
 _COUNTERS = ("precommit_counter", "commit_counter", "prepare_counter", "create_counter", "ping_counter")
 _SECOND = 1_000_000_000

@@ -111,14 +111,16 @@ class Lookups:
         """
         targets = {router: target for target, router in reversed(list(self.routers.items())) if target in self.routes}
         gaps = [
-            Row("", targets[router], session, str(number), None, now_ns, 0)
+            (router, session, number)
             for (router, session), ids in sorted(self._ids.items())
             if router in targets and max(ids) - min(ids) < GAP_IDS_MAX
-            for number in sorted(set(range(min(ids), max(ids))) - ids)
+            for number in range(min(ids), max(ids))
+            if number not in ids
         ]
-        most = min(BETWEEN_MAX, int(self.share_max * self.counts.rows))
-        for i in range(min(most, len(gaps))):
-            lookup = self._lookup_of(gaps[i * len(gaps) // min(most, len(gaps))])
+        most = min(BETWEEN_MAX, int(self.share_max * self.counts.rows), len(gaps))
+        for i in range(most):
+            router, session, number = gaps[i * len(gaps) // most]
+            lookup = self._lookup_of(Row("", targets[router], session, str(number), None, now_ns, 0))
             if lookup is not None:
                 self._wait(lookup, now_ns)
 

@@ -48,7 +48,7 @@ class TaskFacts(NamedTuple):
 def leaderboard(body: Any, observed_wall_ns: int) -> Leaderboard:
     """Rows of `/leaderboard`. A node that owns several rows appears several times, at the same instant."""
     if not isinstance(body, list):
-        raise ParseError(f"leaderboard: expected a list of nodes, got {_kind(body)}")
+        raise ParseError(f"leaderboard: expected a list of nodes, got {kind_of(body)}")
     rows, errors = [], []
     for place, row in enumerate(body):
         try:
@@ -60,7 +60,7 @@ def leaderboard(body: Any, observed_wall_ns: int) -> Leaderboard:
 
 def _board_row(row: Any, observed_wall_ns: int) -> NodeSnapshot:
     if not isinstance(row, dict):
-        raise ParseError(f"expected an object, got {_kind(row)}")
+        raise ParseError(f"expected an object, got {kind_of(row)}")
     stages: dict[str, int | None] = {}
     for stage in _COUNTERS:
         stages[f"{stage}_points"] = whole(row.get(f"{stage}Point"))
@@ -84,7 +84,7 @@ def reputation(body: Any, source: str, node: str, observed_wall_ns: int) -> Node
     Entries and successes meet by equal second, as often as each occurs. A missing stage is None: not told.
     """
     if not isinstance(body, dict) or not any(isinstance(body.get(s), dict) for s in ("precommit", "commit")):
-        raise ParseError(f"{source}: expected an object with precommit or commit, got {_kind(body)}")
+        raise ParseError(f"{source}: expected an object with precommit or commit, got {kind_of(body)}")
     figures: dict[str, int | None] = {}
     newest: list[int] = []
     for stage in ("precommit", "commit"):
@@ -123,7 +123,7 @@ def settle(entries: Sequence[int], successes: Sequence[int], now_s: int) -> tupl
 def task(body: Any) -> TaskFacts:
     """One task, with results as {data, miners} or as a flat list aligned with assigned_miners."""
     if not isinstance(body, dict) or not ({"assigned_miners", "results"} & body.keys()):
-        raise ParseError(f"task: expected an object with assigned_miners or results, got {_kind(body)}")
+        raise ParseError(f"task: expected an object with assigned_miners or results, got {kind_of(body)}")
     assigned = _addresses(body.get("assigned_miners"), "assigned_miners")
     pairs = _results(body.get("results"), assigned)
     status, finished_s = whole(body.get("status")), _counter(body.get("finished_at"))
@@ -144,7 +144,7 @@ def tasks(body: Any) -> tuple[TaskFacts, ...]:
     """The list form, `/tasks/{session}`; an entry that cannot be read fails the whole."""
     found = body.get("tasks") if isinstance(body, dict) else None
     if not isinstance(found, list):
-        raise ParseError(f"tasks: expected an object with a list of tasks, got {_kind(body)}")
+        raise ParseError(f"tasks: expected an object with a list of tasks, got {kind_of(body)}")
     return tuple(task(entry) for entry in found)
 
 
@@ -158,7 +158,7 @@ def _results(results: Any, assigned: Sequence[str]) -> list[tuple[str, str]]:
     else:
         texts, miners = results, tuple(assigned)
     if not isinstance(texts, list) or not all(text is None or isinstance(text, str) for text in texts):
-        raise ParseError(f"task results: expected a list of texts, got {_kind(texts)}")
+        raise ParseError(f"task results: expected a list of texts, got {kind_of(texts)}")
     if len(texts) > len(miners):
         raise ParseError(f"task results: {len(texts)} texts for {len(miners)} miners")
     # Fewer texts than miners is a task under way: those that came are the first ones.
@@ -173,7 +173,7 @@ def text_sha256(text: str) -> str:
 def router_status(body: Any, target: str, observed_wall_ns: int) -> RouterSample:
     """`/api/v1/status`. Units are not documented; figures are kept as they came."""
     if not isinstance(body, dict):
-        raise ParseError(f"status: expected an object, got {_kind(body)}")
+        raise ParseError(f"status: expected an object, got {kind_of(body)}")
     return RouterSample(
         target=target,
         source="status",
@@ -190,16 +190,16 @@ def sessions(body: Any, target: str, observed_wall_ns: int) -> tuple[SessionSamp
     """`/api/v1/sessions`, the first SESSIONS_MAX of it. Names differ between clients: each is read where it stands."""
     found = body.get("sessions") if isinstance(body, dict) else body
     if not isinstance(found, list):
-        raise ParseError(f"sessions: expected an object with a list of sessions, got {_kind(body)}")
+        raise ParseError(f"sessions: expected an object with a list of sessions, got {kind_of(body)}")
     return tuple(_session(entry, target, observed_wall_ns) for entry in found[:SESSIONS_MAX])
 
 
 def _session(entry: Any, target: str, observed_wall_ns: int) -> SessionSample:
     if not isinstance(entry, dict):
-        raise ParseError(f"sessions: expected an object for each, got {_kind(entry)}")
+        raise ParseError(f"sessions: expected an object for each, got {kind_of(entry)}")
     name = entry.get("id", entry.get("session_id"))
     if isinstance(name, bool) or not isinstance(name, int | str) or not str(name).strip():
-        raise ParseError(f"sessions: expected an id, got {_kind(name)}")
+        raise ParseError(f"sessions: expected an id, got {kind_of(name)}")
     active, model = entry.get("active"), entry.get("model_identifier", entry.get("modelIdentifier"))
     return SessionSample(
         target=target,
@@ -251,7 +251,7 @@ def _seconds(stage: Any, source: str, name: str, key: str) -> list[int]:
     if values is None and isinstance(stage, dict):
         return []
     if not isinstance(values, list):
-        raise ParseError(f"{source}: expected {name}.{key} as a list, got {_kind(values if stage else stage)}")
+        raise ParseError(f"{source}: expected {name}.{key} as a list, got {kind_of(values if stage else stage)}")
     seconds = [whole(value) for value in values]
     known = [second for second in seconds if second is not None]
     if len(known) < len(seconds):
@@ -263,13 +263,13 @@ def _addresses(values: Any, name: str) -> tuple[str, ...]:
     if values is None:
         return ()
     if not isinstance(values, list):
-        raise ParseError(f"task: expected {name} as a list, got {_kind(values)}")
+        raise ParseError(f"task: expected {name} as a list, got {kind_of(values)}")
     return tuple(address_as_seen(value).lower() for value in values)
 
 
 def address_as_seen(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ParseError(f"expected a node's address, got {_kind(value)}")
+        raise ParseError(f"expected a node's address, got {kind_of(value)}")
     if len(value) > ADDRESS_LETTERS_MAX:
         raise ParseError(f"a node's address of {len(value)} letters")
     return value.strip()
@@ -281,7 +281,7 @@ def _task_id(body: dict[str, Any]) -> str | None:
     return str(number) if number is not None else found if isinstance(found, str) and found else None
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """The shape of a value in a few words; never its content, which may be long or hostile."""
     if isinstance(value, dict):
         return f"an object with {len(value)} keys"

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from loadtest.observe import parse
-from loadtest.observe.parse import ParseError
+from loadtest.observe.parse import ParseError, kind_of
 from loadtest.observe.stored_files import INSTANT_NAMES, NODE_NAMES, field_word
 from loadtest.observe.stored_json import Found, Twice
 from loadtest.records import NodeSnapshot
@@ -93,7 +93,7 @@ class Reader:
         if isinstance(value, Twice):
             yield Row(where, None, "", f"{value.names[0][:80]!r} is there twice; which one holds?")
         elif depth > DEPTH_MAX or not isinstance(value, dict | list):
-            yield Row(where, None, "", f"expected rows with a node, got {_kind(value)}")
+            yield Row(where, None, "", f"expected rows with a node, got {kind_of(value)}")
         elif isinstance(value, list):
             for number, entry in enumerate(value, start=1):
                 yield from self._taken_apart(f"{where}, entry {number}", entry, observed, node, depth + 1)
@@ -176,7 +176,7 @@ class Reader:
         for name, values in lists.items():
             stage, _, what = name.partition("_")
             if not isinstance(values, list):
-                raise ValueError(f"{stage}.{what[:-10]}_timestamps: must be a list, got {_kind(values)}")
+                raise ValueError(f"{stage}.{what[:-10]}_timestamps: must be a list, got {kind_of(values)}")
             seconds = [self._past("timestamps", value, observed_ns) for value in values]
             body.setdefault(stage, {})[f"{what.removesuffix('timestamps')}_timestamps"] = seconds
         return parse.reputation(body, source, node, observed_ns)
@@ -284,7 +284,3 @@ def _number(value: Any, name: str) -> int | Decimal:
 
 def _plain_instant(name: str) -> bool:
     return name.isdecimal() and len(name) in (10, 13, 16, 19)
-
-
-def _kind(value: Any) -> str:
-    return f"an object with {len(value)} keys" if isinstance(value, dict) else f"a {type(value).__name__}"

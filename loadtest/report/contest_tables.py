@@ -5,15 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from loadtest.analysis.contest import Payouts, Row
+from loadtest.report import page, wording
 
-_HERE = Path(__file__).parent
 COLUMNS = (
     *("place", "node", "operator", "score", "precommit_score", "level", "stake_cor", "uptime", "roles", "takes_part"),
     *("base", "reward", "multi_node_percent", "role_percent", "bonus", "payout", "low", "high", "depends_on", "why"),
@@ -88,7 +84,7 @@ def contest_text(found: Payouts) -> str:
         amounts = "".join(
             f"{money(cents):>10}" for cents in (row.base, row.reward, row.bonus, row.payout, row.low, row.high)
         )
-        names = f"{_short(row.entrant.node):<12}  {_short(row.entrant.operator):<12}"
+        names = f"{_short(row.entrant.node)}  {_short(row.entrant.operator)}"
         lines.append(f"{row.place or '-':>6}  {names}  {score:>5}{amounts}")
     if len(found.rows) > ROWS_PRINTED:
         lines.append(f"   ... and {len(found.rows) - ROWS_PRINTED} more: --csv FILE, --html FILE or --json has all")
@@ -97,13 +93,10 @@ def contest_text(found: Payouts) -> str:
 
 def contest_html(found: Payouts) -> str:
     """One page: what is paid, what each ambiguity is worth, who gets what and why."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page.environment()
     environment.filters["money"] = money
-    environment.filters["percent"] = lambda hundredths: f"{hundredths / 100:g} %" if hundredths else ""
     return environment.get_template("contest.html").render(
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        css=page.css(),
         found=found,
         rules=found.rules,
         parts=_parts(found),
@@ -175,4 +168,4 @@ def _signed(cents: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 12 else f"{name[:7]}…{name[-4:]}"
+    return wording.short(name, 12).ljust(12)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from loadtest.records import NOT_SENT, Outcome
-from loadtest.report import pictures, tables, wording
+from loadtest.report import page, pictures, tables, wording
 from loadtest.report.wording import METRICS, Summary
 
-_HERE = Path(__file__).parent
 _OURS = frozenset({Outcome.LOST, Outcome.CANCELLED, Outcome.DROPPED})  # the harness's doing, not the network's
 PROFILE_LETTERS_MAX = 100_000
 
@@ -41,11 +39,11 @@ class Drawn(NamedTuple):
 
 def render_html(summary: Summary, profile_text: str = "") -> str:
     """The whole page. `profile_text` is the TOML the run was made from, for the appendix."""
-    page = _environment().get_template("template.html")
     fit = wording.is_fit(summary)
-    return page.render(
+    template = _environment().get_template("template.html")
+    return template.render(
         title=f"{wording.fit_word(summary)}, {wording.result_word(summary)}: {part(summary, 'run').get('id', 'run')}",
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        css=page.css(),
         mark=Markup("") if fit else Markup(' <span class="mark">from an unfit run</span>'),
         run={"id": "", "command": "", "profile": "", **part(summary, "run")},
         first_line=wording.first_line(summary),
@@ -68,9 +66,7 @@ part = wording.part
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page.environment()
     environment.filters["exact"] = lambda value: format(value, ".15g")
     return environment
 

@@ -12,7 +12,7 @@ from loadtest.traffic.ceilings import Ceilings, with_ceilings
 from loadtest.traffic.overrides import with_flags
 from loadtest.traffic.plan import Plan
 from loadtest.traffic.profile import Profile, load_profile
-from loadtest.traffic.replay import Trace
+from loadtest.traffic.replay import Trace, asked_trace
 from loadtest.traffic.schedule import Schedule
 
 
@@ -29,9 +29,7 @@ class Asked(NamedTuple):
         try:
             profile = load_profile(parsed.profile or options.DEFAULT_PROFILE)
             profile = with_flags(profile, options.with_locusts_own(parsed, profile.load.mode))
-            trace = None
-            if parsed.trace:
-                trace = Trace.load(Path(parsed.trace), parsed.limit or None, parsed.speed, parsed.trace_rate)
+            trace = asked_trace(parsed)
             ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
             Schedule(profile, 0, trace)  # says now, and not on a worker, that a profile and a trace do not go together
         except ValueError as error:

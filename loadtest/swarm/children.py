@@ -19,6 +19,7 @@ import gevent
 import msgspec
 from gevent.event import AsyncResult
 
+from loadtest.fitness import exit_code
 from loadtest.processes import end
 from loadtest.traffic.plan import Plan, Stripe
 
@@ -55,7 +56,7 @@ class Collector:
 
     def close(self, plan: Plan, t0_ns: int, stripes: list[Stripe]) -> dict[str, Any]:
         """Tell it that nothing more comes and wait for its account; ChildError if it fails."""
-        command = msgspec.json.encode({"plan": plan, "t0_ns": t0_ns, "stripes": stripes}) + b"\n"
+        command = close_command(plan, t0_ns, stripes) + b"\n"
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(command)
@@ -132,6 +133,11 @@ def run_step(arguments: Sequence[str]) -> int:
         return 1
 
 
+def close_command(plan: Plan, t0_ns: int, stripes: list[Stripe]) -> bytes:
+    """What was planned, as `collector.account.Close` reads it."""
+    return msgspec.json.encode({"plan": plan, "t0_ns": t0_ns, "stripes": stripes})
+
+
 def judge(folder: Path) -> int:
     """Join, report, and the exit code they lead to: 1 could not, 4 unfit, 3 an SLO missed, 0 pass."""
     # A join that found no reputation says so and ends with 1, but it has written all there is to report.
@@ -139,7 +145,4 @@ def judge(folder: Path) -> int:
     path = folder / "summary.json"
     if not path.exists() or run_step(["report", str(folder)]):
         return 1
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    if summary["fit"]["verdict"] != "fit":
-        return 4
-    return 3 if summary["result"]["verdict"] == "fail" else 0
+    return exit_code(json.loads(path.read_text(encoding="utf-8")))

@@ -13,7 +13,7 @@ from loadtest import runfolder
 from loadtest.clock import mono_ns
 from loadtest.records import Target
 from loadtest.swarm.attendance import LOOK_S, Attendance
-from loadtest.swarm.children import ChildError, Collector, Observer, judge
+from loadtest.swarm.children import ChildError, Collector, Observer, close_command, judge
 from loadtest.swarm.guard import Guard, Stop
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
@@ -172,8 +172,8 @@ class MasterRun:
 
     def _leave_spools(self) -> None:
         """Write down what `loadtest collect` needs beside the spools."""
-        close = {"plan": self.plan, "t0_ns": self._t0_ns or 0, "stripes": self._stripes_done()}
-        runfolder.write_text(self.folder / "close.json", msgspec.json.encode(close).decode())
+        close = close_command(self.plan, self._t0_ns or 0, self._stripes_done())
+        runfolder.write_text(self.folder / runfolder.CLOSE, close.decode())
         self._mismatches = list(self.reports.mismatches)
         self._write_manifest("spooled")
         self._finish_observer()

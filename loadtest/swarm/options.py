@@ -7,7 +7,7 @@ from functools import partial
 
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest.traffic.flags import add_flags
+from loadtest.traffic.flags import add_flags, add_trace_options
 
 DEFAULT_PROFILE = "community"
 STOP_TIMEOUT_FROM_PROFILE = -1
@@ -26,15 +26,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     add = parser.add_argument
     add_flags(partial(add, include_in_web_ui=False))
     add("--seed", type=int, default=1, help="decides every arrival, text and length; another seed, another run")
-    add(
-        "--trace",
-        default="",
-        metavar="FILE",
-        help="replay a trace (Azure, BurstGPT, Mooncake, ShareGPT) or a run folder",
-    )
-    add("--limit", type=int, default=0, metavar="N", help="replay only the first N rows; 0 means all")
-    add("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
-    add("--trace-rate", type=float, default=1.0, metavar="X", help="X times as many requests in the same time")
+    add_trace_options(add)
     add("--runs-dir", default="runs", metavar="DIR", help="where run folders are made", include_in_web_ui=False)
     add("--run-id", default="", metavar="ID", help="name of the run folder; default: UTC time", include_in_web_ui=False)
     add(

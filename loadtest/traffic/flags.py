@@ -1,6 +1,7 @@
 """The command line of a run in the field's own names, for `loadtest run`, `loadtest plan` and plain Locust.
 
-Every flag overrides the profile (`overrides`). This is what argparse has to know of them, and imports nothing else.
+Every flag overrides the profile (`overrides`); the options of a trace stand beside it (`replay.asked_trace`). This is
+what argparse has to know of them, and imports nothing else.
 """
 
 from __future__ import annotations
@@ -40,6 +41,19 @@ def add_flags(add: Callable[..., Any]) -> None:
     for flag in FLAGS:
         many: dict[str, Any] = {"append": {"action": "append"}, "+": {"nargs": "+"}}.get(flag.many, {})
         add(flag.name, metavar=flag.metavar, help=flag.help, default=None, **many)
+
+
+def add_trace_options(add: Callable[..., Any]) -> None:
+    """Add what says which trace is replayed, and how much of it how fast, through an `add_argument`."""
+    add(
+        "--trace",
+        default="",
+        metavar="FILE",
+        help="replay a trace (Azure, BurstGPT, Mooncake, ShareGPT) or a run folder",
+    )
+    add("--limit", type=int, default=0, metavar="N", help="replay only the first N rows; 0 means all")
+    add("--speed", type=float, default=1.0, metavar="X", help="replay the trace X times as fast")
+    add("--trace-rate", type=float, default=1.0, metavar="X", help="X times as many requests in the same time")
 
 
 def given_flags(args: argparse.Namespace) -> Iterator[tuple[Flag, Any]]:

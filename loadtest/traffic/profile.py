@@ -16,11 +16,11 @@ from loadtest.traffic.ceilings import Ceilings, read_ceilings
 from loadtest.traffic.changes import change_members, changed_text, read_changes
 from loadtest.traffic.load import Load, read_load
 from loadtest.traffic.personas import TOKENS_MAX, Persona, check_targets, read_persona
-from loadtest.traffic.reading import Mistake, Mistakes, Table
+from loadtest.traffic.reading import PROFILE_FOLDERS, Mistake, Mistakes, Table
 from loadtest.traffic.targets import read_target
 
 _GOODPUT = ("ttft_ms", "tpot_ms", "e2e_ms")
-_FOLDERS = (Path(__file__).parents[1] / "profiles", Path(__file__).parents[2] / "profiles")  # wheel, repository
+_FOLDERS = PROFILE_FOLDERS
 
 
 class ProfileError(ValueError):

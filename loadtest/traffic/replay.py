@@ -15,6 +15,7 @@ Nothing is read beyond the limit of rows, and no line, value or file is held unb
 
 from __future__ import annotations
 
+import argparse
 import math
 import subprocess
 import sys
@@ -28,7 +29,7 @@ import msgspec
 from loadtest.traffic import traces
 from loadtest.traffic.traces import Row, Talk, TraceError
 
-__all__ = ["BLOCK_TOKENS", "Trace", "TraceError"]
+__all__ = ["BLOCK_TOKENS", "Trace", "TraceError", "asked_trace"]
 
 BLOCK_TOKENS = traces.BLOCK_TOKENS
 ROWS_MAX = 500_000  # of a trace without --limit: about 10 MB in the message to each worker
@@ -81,6 +82,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     def end_us(self) -> int | None:
         """The instant before which every row is due; None for conversations, which arrive as the profile says."""
         return self.due_us[-1] + 1 if self.due_us else None
+
+
+def asked_trace(args: argparse.Namespace) -> Trace | None:
+    """The trace that a command line asks for (`flags.add_trace_options`), None without one. Raises TraceError."""
+    return Trace.load(args.trace, args.limit or None, args.speed, args.trace_rate) if args.trace else None
 
 
 def _read(path: str, file: IO[str], limit: int | None, speed: float) -> Trace:

@@ -131,15 +131,7 @@ def test_a_signal_while_there_is_a_page(
     tmp_path: Path, mode: str, number: int, again: bool, timeout: str, outcome: str
 ) -> None:
     """The run was started from the page; the process that serves it is told to end, once or twice."""
-    port = free_port()
-    web = ("-s", timeout, "--web-port", str(port))
-    with (
-        holding() as server,
-        group(tmp_path, command(tmp_path, server, mode, *web)) as one,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=END_S) as page,
-    ):
-        start_from_the_page(page, 2 if mode == "distributed" else 0)
-        one.wait_until_held(server)
+    with held_from_the_page(tmp_path, mode, timeout) as (server, one, _):
         one.signal(number)
         one.wait_for_word(STOPPED)
         if again:
@@ -153,15 +145,7 @@ def test_a_signal_while_there_is_a_page(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("timeout", "outcome"), [("30", "ok"), ("0", "cancelled")])
 def test_the_stop_button(tmp_path: Path, mode: str, timeout: str, outcome: str) -> None:
-    port = free_port()
-    web = ("-s", timeout, "--web-port", str(port))
-    with (
-        holding() as server,
-        group(tmp_path, command(tmp_path, server, mode, *web)) as one,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=END_S) as page,
-    ):
-        start_from_the_page(page, 2 if mode == "distributed" else 0)
-        one.wait_until_held(server)
+    with held_from_the_page(tmp_path, mode, timeout) as (server, one, page):
         stopping = [Thread(target=page.post, args=("/stop",)) for _ in range(2)]  # an impatient user
         for thread in stopping:
             thread.start()
@@ -180,6 +164,21 @@ def start_from_the_page(page: httpx.Client, workers: int) -> None:
     wait_for("the page and its workers", lambda: ready(page, workers))
     form = {"user_count": str(IN_FLIGHT), "spawn_rate": "100"}
     assert page.post("/swarm", data=form).json()["success"]
+
+
+@contextmanager
+def held_from_the_page(folder: Path, mode: str, timeout: str) -> Iterator[tuple[Holding, Group, httpx.Client]]:
+    """A run that was started from its page, all its requests held by the server."""
+    port = free_port()
+    web = ("-s", timeout, "--web-port", str(port))
+    with (
+        holding() as server,
+        group(folder, command(folder, server, mode, *web)) as one,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=END_S) as page,
+    ):
+        start_from_the_page(page, 2 if mode == "distributed" else 0)
+        one.wait_until_held(server)
+        yield server, one, page
 
 
 def ready(page: httpx.Client, workers: int) -> bool:
