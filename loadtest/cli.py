@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -11,7 +12,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 EXIT_CODES = "exit codes: 0 pass, 3 an SLO missed or a ceiling met, 4 unfit (proves nothing), 1 could not run, 2 usage"
-PASSED_ON = ("simulate", "observe", "contest", "import")
+# Programs of their own, with their own arguments: where each `main` is, and its line in our help.
+PROGRAMS = {
+    "simulate": ("loadtest.simulator.__main__", "run a local network to test against"),
+    "observe": ("loadtest.observe.__main__", "watch a network while a run goes on"),
+    "import": ("loadtest.jobs.import_snapshots", "snapshots that others stored, into a run folder"),
+    "contest": ("loadtest.jobs.contest", "what a contest pays, by a rules file: low, paid and high"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        # These are programs of their own, with their own arguments.
-        if arguments and arguments[0] in PASSED_ON:
+        if arguments and arguments[0] in PROGRAMS:
             return _program(arguments[0])(arguments[1:])
         # argparse forgets a "--" that follows options, so what is meant for Locust is cut off first.
         cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -40,21 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _program(name: str) -> Callable[[list[str]], int]:
-    if name == "simulate":
-        from loadtest.simulator.__main__ import main as simulate
-
-        return simulate
-    if name == "import":
-        from loadtest.jobs.import_snapshots import main as import_snapshots
-
-        return import_snapshots
-    if name == "contest":
-        from loadtest.jobs.contest import main as contest
-
-        return contest
-    from loadtest.observe.__main__ import main as observe
-
-    return observe
+    program: Callable[[list[str]], int] = importlib.import_module(PROGRAMS[name][0]).main
+    return program
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,19 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
-    commands.add_parser("simulate", help="run a local network to test against", add_help=False)
     _add_run(commands)
     _add_workers(commands)
     _add_plan(commands)
     _add_profile(commands)
     _add_check(commands)
-    commands.add_parser("observe", help="watch a network while a run goes on", add_help=False)
     _add_collect(commands)
-    commands.add_parser("import", help="snapshots that others stored, into a run folder", add_help=False)
     _add_join(commands)
     _add_report(commands)
     _add_accuracy(commands)
-    commands.add_parser("contest", help="what a contest pays, by a rules file: low, paid and high", add_help=False)
+    for name, (_, line) in PROGRAMS.items():
+        commands.add_parser(name, help=line, add_help=False)
     return parser
 
 
