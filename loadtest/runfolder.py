@@ -12,7 +12,7 @@
       close.json               what a --spool-only run planned, for `loadtest collect`
       imports/*.json           account of each import of stored snapshots
       spool/                   rows not yet acknowledged; empty after a good end
-      joined/*.parquet, summary.json, summary.md, report.html
+      joined/*.parquet, summary.json, summary.md, report.html, junit.xml
 
 Files appear whole or not at all: they are written under a dotted name, flushed to disk, then renamed. Every
 Parquet file carries the schema version; a reader that does not know it says so in one line.

@@ -26,6 +26,10 @@ from loadtest.quantiles import LogHistogram
 from loadtest.records import CANCELLED_BY_MEMBER, NOT_SENT, Outcome, Phase, RequestRecord
 from loadtest.runfolder import part_paths, read_part
 
+# Raised whenever a metric comes to mean something else (CHANGELOG, Definitions): what a run of the version before says
+# must not be compared with what this one says, and a gate's baseline begins anew.
+DEFINITIONS_VERSION = 1
+
 _WAITED = (Outcome.CLIENT_TIMEOUT, Outcome.ROUTER_TIMEOUT, Outcome.CANCELLED)
 
 

@@ -44,6 +44,7 @@ def summarise(run: Path) -> dict[str, Any]:
     slos = [slo.evaluate(each, cohort, gaps) for each in manifest.get("slos", [])]
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
+        "definitions_version": metrics.DEFINITIONS_VERSION,
         "run": _run(manifest, requests, clocks),
         "fit": _fit(manifest, requests, account, latency, harness),
         "result": _result(manifest, slos),

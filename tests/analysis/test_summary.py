@@ -27,7 +27,19 @@ from .run_factory import (
 )
 
 KEYS = {
-    *("schema_version", "run", "fit", "result", "account", "offered", "latency", "harness", "attribution", "join"),
+    *(
+        "schema_version",
+        "definitions_version",
+        "run",
+        "fit",
+        "result",
+        "account",
+        "offered",
+        "latency",
+        "harness",
+        "attribution",
+        "join",
+    ),
     "goodput",
     "findings",
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),

@@ -31,7 +31,8 @@ def test_writes_page_and_markdown_and_marks_the_manifest(tmp_path: Path, make_su
     assert "### Account" in (run / "summary.md").read_text(encoding="utf-8")
     manifest = runfolder.read_manifest(run)
     assert (manifest["state"], manifest["seed"]) == ("reported", 7)
-    assert sorted(p.name for p in run.iterdir()) == ["manifest.json", "report.html", "summary.json", "summary.md"]
+    names = ["junit.xml", "manifest.json", "report.html", "summary.json", "summary.md"]
+    assert sorted(p.name for p in run.iterdir()) == names
 
 
 def test_reporting_twice_gives_the_same_files(tmp_path: Path, make_summary: Make) -> None:

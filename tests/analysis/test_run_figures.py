@@ -1,0 +1,74 @@
+"""The figures of one run, from made run folders through join and summary."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtest.analysis.join import join_run
+from loadtest.analysis.metrics import DEFINITIONS_VERSION
+from loadtest.analysis.run_figures import METRICS, figures_from_json, read_run, read_runs
+from loadtest.analysis.summary import summarise
+from loadtest.runfolder import RunFolderError
+
+from .run_factory import failed, turn, write_run
+
+
+def made(folder: Path, rows: Any, **changes: Any) -> Path:
+    run = write_run(folder, rows, **changes)
+    join_run(run)
+    summarise(run)
+    return run
+
+
+def test_each_figure_of_a_small_run(tmp_path: Path) -> None:
+    rows = [turn(seq, ttft_ms=100.0 + seq, e2e_ms=500.0 + seq) for seq in range(95)]
+    rows += [failed(95 + seq, "server_error") for seq in range(5)]
+    run = made(tmp_path / "r1", rows, goodput={"ttft_ms": 149.5})
+    found = read_run(run)
+    assert (found.run, found.profile, found.profile_hash) == ("r1", "demo", "0123456789abcdef")
+    assert found.started_utc.endswith("Z") and found.definitions_version == DEFINITIONS_VERSION
+    assert found.fit and found.unfit_reasons == "" and found.balanced and found.result == "none"
+    assert (found.ttft_ms_p50, found.ttft_ms_p95, found.e2e_ms_p50, found.e2e_ms_p95) == (149, 194, 549, 594)
+    assert found.tpot_ms_p50 == pytest.approx(10.0)  # 400 ms over 40 gaps
+    assert (found.attainment, found.error_share, found.requests) == (0.5, 0.05, 100)
+    assert found.goodput_per_s == pytest.approx(50 / 30)
+    assert all(found.value(metric.name) is not None for metric in METRICS)
+
+
+def test_a_percentile_among_the_failed_is_infinite_and_one_without_values_is_absent(tmp_path: Path) -> None:
+    rows = [turn(seq, ttft_ms=None, stream=False) for seq in range(90)]
+    rows += [failed(90 + seq, "client_timeout", stream=False, waited_ms=120_000) for seq in range(10)]
+    found = read_run(made(tmp_path, rows))
+    assert found.e2e_ms_p50 == 500 and found.e2e_ms_p95 == math.inf
+    assert found.ttft_ms_p50 is None and found.attainment is None and found.goodput_per_s is None
+
+
+def test_too_few_values_are_absent_and_not_infinite(tmp_path: Path) -> None:
+    found = read_run(made(tmp_path, [turn(0), *(failed(seq, "server_error") for seq in range(1, 20))]))
+    assert found.ttft_ms_p50 == math.inf and found.ttft_ms_p95 is None
+
+
+def test_unfit_runs_say_why(tmp_path: Path) -> None:
+    rows = [turn(seq) for seq in range(20)]
+    found = read_run(made(tmp_path, rows, workers_expected=2))
+    assert not found.fit and found.unfit_reasons == "1 of 2 workers were lost"
+
+
+def test_json_and_back(tmp_path: Path) -> None:
+    rows = [turn(0), *(failed(seq, "server_error") for seq in range(1, 70))]
+    (found,) = read_runs([made(tmp_path, rows)])
+    text = json.dumps(found.as_json(), allow_nan=False)
+    assert figures_from_json(json.loads(text)) == found and '"ttft_ms_p95": "inf"' in text
+    with pytest.raises(msgspec.ValidationError):
+        figures_from_json({**found.as_json(), "fit": "inf"})
+
+
+def test_a_folder_that_is_not_joined_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"no summary\.json; run `loadtest join"):
+        read_run(write_run(tmp_path, [turn(0)]))
