@@ -27,19 +27,8 @@ from .run_factory import (
 )
 
 KEYS = {
-    *(
-        "schema_version",
-        "definitions_version",
-        "run",
-        "fit",
-        "result",
-        "account",
-        "offered",
-        "latency",
-        "harness",
-        "attribution",
-        "join",
-    ),
+    *("schema_version", "run", "fit", "result", "account", "offered", "latency", "harness", "attribution", "join"),
+    "definitions_version",
     "goodput",
     "findings",
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
