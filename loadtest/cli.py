@@ -18,6 +18,7 @@ PROGRAMS = {
     "observe": ("loadtest.observe.__main__", "watch a network while a run goes on"),
     "import": ("loadtest.jobs.import_snapshots", "snapshots that others stored, into a run folder"),
     "contest": ("loadtest.jobs.contest", "what a contest pays, by a rules file: low, paid and high"),
+    "prune": ("loadtest.jobs.prune", "remove the rows of old runs, keep their reports"),
 }
 
 

@@ -215,6 +215,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
 def require_finished(run: Path) -> dict[str, Any]:
     """The manifest of a run whose rows are all stored; RunFolderError for one that is half written."""
     manifest = read_manifest(run)
+    require_rows(run, manifest)
     if manifest.get("state") == "spooled":
         raise RunFolderError(f"{run}: its rows are in the workers' spools; run `loadtest collect {run} SPOOL...` first")
     if manifest.get("state") not in ("recorded", "joined", "reported"):
@@ -223,6 +224,14 @@ def require_finished(run: Path) -> dict[str, Any]:
             f"`loadtest join --partial` uses them"
         )
     return manifest
+
+
+def require_rows(run: Path, manifest: dict[str, Any]) -> None:
+    """RunFolderError for a run whose rows were removed: joined anew it would be an empty run."""
+    if manifest.get("pruned"):
+        raise RunFolderError(
+            f"{run}: its rows were removed by `loadtest prune`; its summary.json and report.html are what is left"
+        )
 
 
 def _first_line(error: BaseException) -> str:

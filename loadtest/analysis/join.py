@@ -27,6 +27,7 @@ from loadtest.runfolder import (
     read_manifest,
     read_table,
     require_finished,
+    require_rows,
     update_manifest,
     write_text,
 )
@@ -46,6 +47,7 @@ def join_run(
     `batch_rows` bounds memory and changes nothing in what is written.
     """
     manifest = read_manifest(run) if partial else _require_complete(run)
+    require_rows(run, manifest)
     clocks = Clocks.of(run, manifest, _instants(run, manifest))
     snapshots = snapshots_frame(run)
     warnings = _warnings(run, set(snapshots["source"].unique()), partial)

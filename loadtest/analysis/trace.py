@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loadtest.records import Outcome
-from loadtest.runfolder import RunFolderError, read_manifest, read_table
+from loadtest.runfolder import RunFolderError, read_manifest, read_table, require_rows
 
 COLUMNS = [
     *("scheduled_ns", "clock_offset_ns", "outcome", "prompt_tokens_planned"),
@@ -20,7 +20,9 @@ def trace_lines(run: Path) -> Iterator[str]:
     """One line of Mooncake's JSON for each request that was due, in order of its scheduled instant, with fractions of
     a millisecond. An answer is as long as its usage, else our count, else the cap. Raises RunFolderError.
     """
-    t0_ns = read_manifest(run).get("t0_ns")
+    manifest = read_manifest(run)
+    require_rows(run, manifest)
+    t0_ns = manifest.get("t0_ns")
     if t0_ns is None:
         raise RunFolderError(f"{run}: the run never began, there is nothing to replay")
     rows = read_table(run, "requests", COLUMNS)

@@ -55,6 +55,7 @@ FAULTS: dict[str, Fault] = {
     "lost-task": Fault("task", 0.02, "nobody ever hears of the work on it; it stays queued for ever"),
     "stuck-task": Fault("task", 0.02, "answered, but nobody commits: it stays precommitted for ever"),
     "duplicate-task": Fault("task", 0.02, "queued a second time, under the next task id, for the same nodes"),
+    "late-first-token": Fault("task", 1.0, "the first token takes 20 % longer, the gaps after it as long as ever"),
     # What the network tells of its nodes.
     "wrong-counters": Fault("node", 0.1, "leaderboard counters of the node are a tenth too high, its points are right"),
     "late-counters": Fault("node", 0.1, "leaderboard row and timestamps of the node are ten minutes old"),

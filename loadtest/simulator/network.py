@@ -35,6 +35,7 @@ from loadtest.simulator.tasks import (
 )
 
 ROUNDS_KEPT = 50
+LATE_PERCENT = 20  # what a nightly comparison must find
 SLOW_FACTOR = 8
 
 
@@ -225,8 +226,14 @@ class Network:
     def _return(self, task: Task, reason: str) -> Work | None:
         """Whose text the client gets. With several miners that is not documented: we guess the one that speaks first.
 
-        Called when the stages are planned, which a slow node's fault leaves as they are.
+        Called when the stages are planned, which the faults of slow answers leave as they are.
         """
+        if self.faults.strikes("late-first-token", task.key, task.session):
+            task.faults += ("late-first-token",)
+            for work in task.works:
+                later_ns = (work.first_ns - task.created_ns) * LATE_PERCENT // 100
+                work.first_ns += later_ns
+                work.ready_ns += later_ns
         for work in task.works:
             if work.node.node_id in self._slow:
                 work.first_ns += (SLOW_FACTOR - 1) * (work.first_ns - task.created_ns)

@@ -23,6 +23,7 @@ TASK_FAULTS: dict[str, tuple[set[str], set[str]]] = {
     "lost-task": ({"committed", "finished", "status", "returned", "why", "offsets"} | PAID, {"user_series", "ledger"}),
     "stuck-task": ({"committed", "finished", "status"} | PAID, {"user_series", "ledger"}),
     "duplicate-task": ({"charged"}, {"user_series", "ledger"}),
+    "late-first-token": ({"offsets"}, set()),
     "double-billing": (PAID, {"ledger"}),
     "billed-failure": (PAID, {"ledger"}),
     "unbilled-success": (PAID, {"ledger"}),
@@ -202,6 +203,18 @@ def test_a_slow_node_is_eight_times_slower() -> None:
     ]
     assert len(pairs) > 40
     assert all(now == pytest.approx(8 * was, rel=1e-6) for was, now in pairs)
+
+
+def test_a_late_first_token_is_a_fifth_later_and_all_that_follow_by_as_much() -> None:
+    seen = 0
+    for key, was in off().tasks.items():
+        now = on("late-first-token=1").tasks[key]["offsets"]
+        if was["offsets"] and was["offsets"][-1] != NEVER_NS:
+            later = now[0] - was["offsets"][0]
+            assert later == was["offsets"][0] * 20 // 100
+            assert now == [offset + later for offset in was["offsets"]]
+            seen += 1
+    assert seen > 40
 
 
 # What the network tells of its nodes.
