@@ -35,7 +35,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows += [unsent(65, "dropped", 9), unsent(66, "not_reached", 9)]
     rows += [failed(67, "cancelled", 10, error_kind="after_s"), turn(68, 2, phase="warmup"), turn(69, 12, target="b")]
     tasks = [task(str(i), [(NODE_A, NODE_B)[i % 3 == 0]], [f"text{i}"]) for i in range(65)]
-    seen = [board(node, t, 60 + t, ping_counter=t) for t in range(0, 20, 4) for node in (NODE_A, NODE_B)]
+    seen = [
+        board(node, t, 60 + t, ping_counter=t, precommit_points=60 + t * (2 + (t > 8)), precommit_counter=100 + 4 * t)
+        for t in range(0, 20, 4)
+        for node in (NODE_A, NODE_B)
+    ]
     join_run(write_run(folder / "runs" / "demo", rows, tasks, seen))
     return folder
 

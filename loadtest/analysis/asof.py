@@ -1,6 +1,6 @@
 """The as-of join itself: for each request the last snapshot of its node before an instant. There is no other.
 
-The snapshots of one source lie sorted by (node, observed) in flat arrays, 16 bytes each. Requests come in batches of
+The snapshots of one source lie sorted by (node, observed) in flat arrays, 24 bytes each. Requests come in batches of
 any size and order. A batch is partitioned by node (a stable sort of small integers), and each part is one binary
 search among the instants of one node, which fit into a cache. So memory is the snapshots and one batch, and neither
 the size of a batch nor its order can change a result. Instants stay integers: a float64 rounds Unix ns to 256 ns.
@@ -37,6 +37,7 @@ class Matches(NamedTuple):
     observed_ns: Ints  # Unix ns of the snapshot; 0 where `seen` is false
     seen: Mask  # a snapshot lies before the instant, stale ones included
     age_ns: Ints  # sent - observed; 0 where `seen` is false
+    place: Ints  # of the snapshot among the sorted ones (`History.order`); -1 where `seen` is false
     reason: npt.NDArray[np.int8]  # index into REASONS
 
 
@@ -59,20 +60,21 @@ class History:
         order = np.argsort(observed_ns, kind="stable")
         order = order[_by_node(codes[order], len(self.nodes))]
         codes = codes[order]
-        self._observed_ns: Ints = observed_ns[order]
+        self.order = order  # by which the given rows are sorted by node and instant
+        self.observed_ns: Ints = observed_ns[order]
+        self.starts: Ints = np.searchsorted(codes, np.arange(len(self.nodes) + 1)).astype(np.int64)  # of each node
         self._values: Floats = values[order]
-        self._starts = np.searchsorted(codes, np.arange(len(self.nodes) + 1))
         self._require_ascending(codes, source)
 
     def _require_ascending(self, codes: Codes, source: str) -> None:
         """A binary search of unsorted instants gives wrong rows in silence, so their order is checked, not believed."""
-        steps = np.diff(self._observed_ns)
+        steps = np.diff(self.observed_ns)
         same = codes[1:] == codes[:-1]
         if (steps[same] < 0).any():
             raise AssertionError("as-of join needs sorted times")
         twice = np.flatnonzero(same & (steps == 0))
         if len(twice):
-            node, at = self.nodes[int(codes[twice[0]])].as_py(), int(self._observed_ns[twice[0]])
+            node, at = self.nodes[int(codes[twice[0]])].as_py(), int(self.observed_ns[twice[0]])
             raise RunFolderError(
                 f"{source}: {len(twice)} snapshots repeat the node and instant of another (first: node {node} at "
                 f"{at} ns); delete the repeated file or rows"
@@ -89,8 +91,8 @@ class History:
         place = self._places(codes, sent_ns - bound_ns, sent)
         seen = place >= 0
         observed_ns, value, age_ns = np.zeros(len(codes), np.int64), np.full(len(codes), np.nan), np.zeros_like(sent_ns)
-        if len(self._observed_ns):
-            observed_ns = np.where(seen, self._observed_ns[place], 0)
+        if len(self.observed_ns):
+            observed_ns = np.where(seen, self.observed_ns[place], 0)
             age_ns = np.where(seen, sent_ns - observed_ns, 0)
             value = self._values[place]
         stale = age_ns > min(round(min(tolerance_s, 1e12) * 1e9), _TOLERANCE_NS_MAX)
@@ -98,7 +100,7 @@ class History:
         reason[stale] = REASONS.index(STALE)
         reason[~seen] = REASONS.index(NONE_BEFORE)
         reason[codes == _NO_NODE] = REASONS.index(UNATTRIBUTED)
-        return Matches(np.where(reason == 0, value, np.nan), observed_ns, seen, age_ns, reason)
+        return Matches(np.where(reason == 0, value, np.nan), observed_ns, seen, age_ns, place, reason)
 
     def _places(self, codes: Codes, before_ns: Ints, sent: Mask) -> Ints:
         """Where in the sorted arrays each request's snapshot lies, -1 for none."""
@@ -109,8 +111,8 @@ class History:
         sizes = np.bincount(codes[rows], minlength=len(self.nodes))
         ends = np.cumsum(sizes)
         for node in np.flatnonzero(sizes):
-            first, part = self._starts[node], slice(ends[node] - sizes[node], ends[node])
-            instants = self._observed_ns[first : self._starts[node + 1]]
+            first, part = self.starts[node], slice(ends[node] - sizes[node], ends[node])
+            instants = self.observed_ns[first : self.starts[node + 1]]
             earlier = np.searchsorted(instants, wanted[part], side="left")  # how many are strictly before
             found[part] = np.where(earlier > 0, first + earlier - 1, -1)
         place[rows] = found

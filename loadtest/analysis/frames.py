@@ -25,7 +25,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 JOINED_REQUESTS = "joined/requests.parquet"
 JOINED_MINERS = "joined/request_miners.parquet"
-_JOINED_VERSION = f"joined/{SCHEMA_VERSION}".encode()
+_JOINED_VERSION = f"joined/{SCHEMA_VERSION}.1".encode()  # .1: the windowed features
 _VERSION_KEY = b"loadtest_schema"
 JOINED_METADATA = {_VERSION_KEY: _JOINED_VERSION}  # by which `read_joined` knows a file's version
 _TYPES = {pa.int64(): pd.Int64Dtype()}
@@ -45,16 +45,18 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 def snapshots_frame(run: Path) -> pd.DataFrame:
     """Every snapshot, one row per (source, node, instant), addresses lower case.
 
-    A miner can own several rows of one leaderboard; they share an instant and their counters are summed.
+    A miner can own several rows of one leaderboard; they share an instant, their counters are summed and the latest
+    of their times counts.
     """
-    keys = ["source", "node", "observed_wall_ns"]
+    keys, times = ["source", "node", "observed_wall_ns"], ["effective_s", "last_active_s"]
     named = scalar_columns(NodeSnapshot)
-    counts = [name for name in named if name.endswith(("_points", "_counter", "_all", "_success"))]
-    frame = to_frame(read_table(run, "snapshots", keys + counts))
+    counts = [name for name in named if name.endswith(("_points", "_counter", "_all", "_success", "_pending"))]
+    frame = to_frame(read_table(run, "snapshots", keys + times + counts))
     frame["node"] = frame["node"].str.lower()
     if not frame.duplicated(keys).any():
         return frame
-    return frame.groupby(keys, as_index=False, sort=False)[counts].sum(min_count=1)
+    groups = frame.groupby(keys, as_index=False, sort=False)
+    return groups[counts].sum(min_count=1).merge(groups[times].max(), on=keys, validate="1:1")
 
 
 def read_joined(path: Path) -> pd.DataFrame:

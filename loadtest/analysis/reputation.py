@@ -4,62 +4,117 @@ Rule: the last snapshot of the node with observed < sent - clock bound; equal ti
 coarse resolution "equal" may be after. Backward only: reputation is computed from served requests, perhaps from
 this one, so a later or nearest snapshot would be circular. Older than the tolerance is null with a reason, never
 carried in silence. The search is `asof.History`.
+
+With a snapshot come its *features*: what the snapshots up to it say of the last hour (`windows`), the community's
+score, and how long ago the node was last active. They are null where the snapshot is too old to count.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from loadtest.analysis.asof import REASONS, History
+from loadtest.analysis.asof import NO_COUNTS, REASONS, History, Matches
 from loadtest.analysis.frames import Floats
+from loadtest.analysis.scores import STAGES, rank_scores
+from loadtest.analysis.windows import Counts, Window, window_of_counters, window_of_lists
 
 _BOARD = ("reputation", "snapshot_observed_wall_ns", "snapshot_age_s", "reputation_reason")
 _SESSION = ("reputation_session", "session_observed_wall_ns", "session_snapshot_age_s", "reputation_session_reason")
+_BOARD_NAMES, _SESSION_NAMES = ("points", "counter"), ("success", "all")
+_KEPT = (0, REASONS.index(NO_COUNTS))  # the snapshot counts, whether or not it has a lifetime rate
+_IDLE = "idle_s"
+FEATURES = (
+    *("window_s", "window_tasks", "window_precommit_percent", "window_commit_percent", "score", _IDLE),
+    *("session_window_s", "session_window_tasks", "session_window_precommit_percent"),
+    *("session_window_commit_percent", f"session_{_IDLE}"),
+)
 
 
-class Reputation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One source over time, with what else its snapshots say; `features` are in the order of the sorted snapshots."""
+
+    history: History
+    features: Mapping[str, npt.NDArray[np.float32]]
+    quiet_s: Floats  # from the last activity told to the snapshot
+
+    def columns(self, found: Matches, names: tuple[str, str, str, str], prefix: str) -> dict[str, Any]:
+        value, observed, age, reason = names
+        columns: dict[str, Any] = {
+            value: found.value,
+            observed: pd.arrays.IntegerArray(found.observed_ns, ~found.seen),
+            age: np.where(found.seen, found.age_ns / 1e9, np.nan),
+            reason: pd.array(np.array([None, *REASONS[1:]], dtype=object)[found.reason], dtype="str"),
+        }
+        rows = np.flatnonzero(np.isin(found.reason, _KEPT) & found.seen)
+        at = found.place[rows]
+        for name, values in self.features.items():
+            columns[f"{prefix}{name}"] = _placed(len(found.place), rows, values[at].astype(np.float64))
+        columns[f"{prefix}{_IDLE}"] = _placed(len(found.place), rows, self.quiet_s[at] + found.age_ns[rows] / 1e9)
+        return columns
+
+
+@dataclass(frozen=True, slots=True)
+class Reputation:
     """The histories of both series, sorted once and asked for every batch of requests."""
 
-    board: History  # lifetime rates of the leaderboard
-    session: History  # the session series, user tasks
+    board: Series  # lifetime rates of the leaderboard
+    session: Series  # the session series, user tasks
 
     @classmethod
     def of(cls, snapshots: pd.DataFrame) -> Reputation:
         """From `frames.snapshots_frame`; RunFolderError when a source has two rows of one node at one instant."""
-        return cls(
-            _history(snapshots, "leaderboard", ("points", "counter")),
-            _history(snapshots, "session-reputation", ("success", "all")),
-        )
+        return cls(_board(snapshots), _session(snapshots))
 
     def before(self, requests: pd.DataFrame, bound_ns: Any, tolerance_s: float) -> pd.DataFrame:
         """Reputation of each row's `node` as of `sent_wall_ns - bound_ns`, from both series, in percent.
 
         Columns, one row per request in the same order: reputation (lifetime rates of the leaderboard),
         snapshot_observed_wall_ns, snapshot_age_s, reputation_reason, and the same of the session series (user tasks)
-        with `session` in the name. A reason is null where there is a value.
+        with `session` in the name; then FEATURES. A reason is null where there is a value.
         """
         nodes = pa.array(requests["node"], type=pa.large_string(), from_pandas=True).dictionary_encode()
         sent = requests["sent_wall_ns"].notna().to_numpy(dtype=bool)
         sent_ns = requests["sent_wall_ns"].to_numpy(dtype=np.int64, na_value=0)
         columns: dict[str, Any] = {}
-        for history, (value, observed, age, reason) in ((self.board, _BOARD), (self.session, _SESSION)):
-            found = history.before(nodes, sent_ns, sent, bound_ns, tolerance_s)
-            columns[value] = found.value
-            columns[observed] = pd.arrays.IntegerArray(found.observed_ns, ~found.seen)
-            columns[age] = np.where(found.seen, found.age_ns / 1e9, np.nan)
-            columns[reason] = pd.array(np.array([None, *REASONS[1:]], dtype=object)[found.reason], dtype="str")
+        for series, names, prefix in ((self.board, _BOARD, ""), (self.session, _SESSION, "session_")):
+            found = series.history.before(nodes, sent_ns, sent, bound_ns, tolerance_s)
+            columns |= series.columns(found, names, prefix)
         return pd.DataFrame(columns, index=requests.index)
 
 
-def _history(snapshots: pd.DataFrame, source: str, names: tuple[str, str]) -> History:
-    rows = snapshots[snapshots["source"] == source]
+def _board(snapshots: pd.DataFrame) -> Series:
+    rows = snapshots[snapshots["source"] == "leaderboard"]
+    history = _history(rows, _BOARD_NAMES, "leaderboard snapshots")
+    stages = {stage: _counts(rows, stage, _BOARD_NAMES, history) for stage in STAGES}
+    active_s = _sorted(rows, "last_active_s", history)
+    window = window_of_counters(history.starts, history.observed_ns, stages["precommit"], stages["commit"])
+    points, counters = ({stage: each[place] for stage, each in stages.items()} for place in (0, 1))
+    score = rank_scores(points, counters, active_s, history.observed_ns)
+    return Series(history, {**_features(window), "score": score.astype(np.float32)}, _quiet_s(history, active_s))
+
+
+def _session(snapshots: pd.DataFrame) -> Series:
+    rows = snapshots[snapshots["source"] == "session-reputation"]
+    history = _history(rows, _SESSION_NAMES, "session-reputation snapshots")
+    precommit, commit = (_counts(rows, stage, _SESSION_NAMES, history) for stage in ("precommit", "commit"))
+    pending = sum(np.nan_to_num(_sorted(rows, f"{stage}_pending", history)) for stage in ("precommit", "commit"))
+    newest_s = _sorted(rows, "effective_s", history)
+    window = window_of_lists(history.starts, history.observed_ns, precommit, commit, np.asarray(pending), newest_s)
+    return Series(history, _features(window), _quiet_s(history, newest_s))
+
+
+def _history(rows: pd.DataFrame, names: tuple[str, str], source: str) -> History:
     nodes = pa.array(rows["node"], type=pa.large_string(), from_pandas=True)
     observed_ns = rows["observed_wall_ns"].to_numpy(dtype=np.int64)
-    return History(nodes, observed_ns, _rates(rows, names), f"{source} snapshots")
+    return History(nodes, observed_ns, _rates(rows, names), source)
 
 
 def _rates(rows: pd.DataFrame, names: tuple[str, str]) -> Floats:
@@ -69,9 +124,41 @@ def _rates(rows: pd.DataFrame, names: tuple[str, str]) -> Floats:
     """
     rates = []
     for stage in ("precommit", "commit"):
-        good, total = (rows[f"{stage}_{name}"].to_numpy(dtype=np.float64, na_value=np.nan) for name in names)
+        good, total = (_floats(rows, f"{stage}_{name}") for name in names)
         with np.errstate(divide="ignore", invalid="ignore"):
             rates.append(np.where(total > 0, 100 * good / total, np.nan))
     known = np.sum(~np.isnan(rates), axis=0)
     value: Floats = np.where(known > 0, np.nansum(rates, axis=0) / np.maximum(known, 1), np.nan)
     return value
+
+
+def _features(window: Window) -> dict[str, npt.NDArray[np.float32]]:
+    """Seven digits are enough for what lasts an hour, and half the memory for millions of snapshots."""
+    names = ("window_s", "window_tasks", "window_precommit_percent", "window_commit_percent")
+    return {name: values.astype(np.float32) for name, values in zip(names, window, strict=True)}
+
+
+def _quiet_s(history: History, active_s: Floats) -> Floats:
+    """Subtracted as integers: as floats, Unix nanoseconds lose their last 256."""
+    active = np.where(np.isnan(active_s), 0, active_s).astype(np.int64) * 1_000_000_000
+    quiet_s: Floats = np.where(np.isnan(active_s), np.nan, (history.observed_ns - active) / 1e9)
+    return quiet_s
+
+
+def _placed(count: int, rows: npt.NDArray[np.intp], values: Floats) -> Floats:
+    column = np.full(count, np.nan)
+    column[rows] = values
+    return column
+
+
+def _counts(rows: pd.DataFrame, stage: str, names: tuple[str, str], history: History) -> Counts:
+    return Counts(*(_sorted(rows, f"{stage}_{name}", history) for name in names))
+
+
+def _sorted(rows: pd.DataFrame, name: str, history: History) -> Floats:
+    return _floats(rows, name)[history.order]
+
+
+def _floats(rows: pd.DataFrame, name: str) -> Floats:
+    values: Floats = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    return values

@@ -207,6 +207,14 @@ def test_equals_a_loop(seen: list[tuple[str, int, int]], asked: list[Any], bound
         }
     )
     columns = ["precommit_points", "commit_points", "precommit_success", "commit_success"]
+    untold = [
+        "effective_s",
+        "last_active_s",
+        "prepare_points",
+        "prepare_counter",
+        "precommit_pending",
+        "commit_pending",
+    ]
     snapshots = pd.DataFrame(
         {
             "source": pd.Series(["leaderboard"] * len(seen), dtype="str"),
@@ -214,6 +222,9 @@ def test_equals_a_loop(seen: list[tuple[str, int, int]], asked: list[Any], bound
             "observed_wall_ns": pd.Series([at * 10**9 for _, at, _ in seen], dtype="Int64"),
             **{name: pd.Series([value for _, _, value in seen], dtype="Int64") for name in columns},
             **{f"{stage}_{total}": 100 for stage in ("precommit", "commit") for total in ("counter", "all")},
+            **{
+                name: pd.Series([None] * len(seen), dtype="Int64") for name in ("effective_s", "last_active_s", *untold)
+            },
         }
     )
     found = Reputation.of(snapshots).before(requests, bound * 10**9, tolerance)["reputation"]
