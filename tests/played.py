@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from loadtest.observe import parse
-from loadtest.observe.lookups import Lookups, Row
+from loadtest.observe.lookups import Lookups
+from loadtest.observe.rows import Row
 from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
 from loadtest.runfolder import write_manifest, write_part
 from loadtest.simulator import control

@@ -13,12 +13,15 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from loadtest.client.routes import ROUTES
 from loadtest.observe import parse
 from loadtest.observe.parse import STATUS_ENDED, ParseError, TaskFacts
+from loadtest.observe.rows import Row
+from loadtest.observe.serving import Serving, Stages
+from loadtest.observed import STAGES, Pipeline
 from loadtest.records import TaskRecord
 
 ATTEMPTS_MAX = 8
@@ -29,19 +32,6 @@ WAITING_MAX = 50_000  # about 30 MB; beyond it a task is given up and said to be
 _SECOND_NS = 1_000_000_000
 GAP_IDS_MAX = 1_000_000  # ids further apart do not count up
 BETWEEN_MAX = 200  # ids between those of our tasks that are asked for at the end
-COLUMNS = ["client_reference", "target", "session", "task_id", "text_sha256", "done_ns", "clock_offset_ns"]
-
-
-class Row(NamedTuple):
-    """The columns of a stored request that a look-up needs, in the order of COLUMNS."""
-
-    client_reference: str
-    target: str
-    session: str | None
-    task_id: str | None
-    text_sha256: str | None
-    done_ns: int | None
-    clock_offset_ns: int
 
 
 @dataclass(slots=True)
@@ -55,6 +45,7 @@ class Lookup:
     facts: TaskFacts | None = None
     facts_wall_ns: int = 0  # when the facts were told
     asked_for_end: bool = False
+    stage: int | None = None  # the furthest its task was seen at, an index into STAGES
     error: str = ""
 
 
@@ -81,6 +72,8 @@ class Lookups:
     routes: Mapping[str, str]
     routers: Mapping[str, str] = field(default_factory=dict)  # target to the router behind it
     counts: Counts = field(default_factory=Counts)
+    serving: Serving = field(default_factory=Serving)
+    _stages: Stages = field(default_factory=Stages)
     _waiting: list[tuple[int, int, Lookup]] = field(default_factory=list)
     _asked: dict[int, Lookup] = field(default_factory=dict)  # given out, not yet answered, by id()
     _ids: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # told by answers, by router and session
@@ -95,7 +88,9 @@ class Lookups:
             self._know(row)
             lookup = self._lookup_of(row)
             if lookup is None or row.done_ns is None or not chosen(row.client_reference, self.seed, self.share_max):
+                self.serving.came(row, will_be_looked_up=False)
                 continue
+            self.serving.came(row, will_be_looked_up=True)
             self.counts.chosen += 1
             if len(self._waiting) >= WAITING_MAX:
                 lookup.error = f"not looked up: {WAITING_MAX} tasks were waiting"
@@ -150,7 +145,7 @@ class Lookups:
         lookup.attempts += 1
         lookup.error = error
         if not error:
-            self._read(lookup, body, wall_ns)
+            self._read(lookup, body, now_ns, wall_ns)
         if lookup.facts is not None and lookup.facts.complete:
             if (
                 lookup.asked_for_end
@@ -174,6 +169,15 @@ class Lookups:
         """Waiting and asked, but for those that have had their tries and are asked rarely: nobody waits for them."""
         waiting = (lookup for _, _, lookup in self._waiting)
         return sum(lookup.attempts < ATTEMPTS_MAX for lookup in (*waiting, *self._asked.values()))
+
+    def pipeline(self, now_ns: int) -> Pipeline:
+        """Where the tasks stand that were looked up, those that still are included."""
+        now, oldest_ns = [0] * len(STAGES), [0] * len(STAGES)
+        for lookup in (*(lookup for _, _, lookup in self._waiting), *self._asked.values()):
+            if lookup.stage is not None:
+                now[lookup.stage] += 1
+                oldest_ns[lookup.stage] = max(oldest_ns[lookup.stage], now_ns - _sent_ns(lookup.row))
+        return self._stages.pipeline(now, oldest_ns)
 
     def give_up(self, why: str, wall_ns: int, *, asked_too: bool = False) -> list[TaskRecord]:
         """Records of all that wait, with what is known of them; those asked only when no answer will be taken."""
@@ -203,16 +207,22 @@ class Lookups:
         self._order += 1
         heapq.heappush(self._waiting, (due_ns, self._order, lookup))
 
-    def _read(self, lookup: Lookup, body: Any, wall_ns: int) -> None:
+    def _read(self, lookup: Lookup, body: Any, now_ns: int, wall_ns: int) -> None:
         try:
             lookup.facts = _find(lookup.row, body) if lookup.as_list else parse.task(body)
             lookup.facts_wall_ns = wall_ns
         except ParseError as error:
             self.counts.parse_errors += 1
             lookup.error = str(error)
+            return
+        if lookup.row.client_reference:
+            lookup.stage = self._stages.seen(lookup.stage, lookup.facts, now_ns - _sent_ns(lookup.row))
 
     def _record(self, lookup: Lookup, wall_ns: int) -> TaskRecord:
         facts, row = lookup.facts, lookup.row
+        if row.client_reference:
+            self.serving.decided(row, facts)
+            self._stages.left(lookup.stage)
         complete = facts is not None and facts.complete
         if facts is None:
             self.counts.failed += 1
@@ -242,6 +252,11 @@ def chosen(client_reference: str, seed: int, share: float) -> bool:
     """Whether a request belongs to the sample: a pure function, uniform over references, nested in `share`."""
     digest = hashlib.sha256(f"{seed}:{client_reference}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def _sent_ns(row: Row) -> int:
+    """When a request was sent, on the master's clock; at the latest when it was done."""
+    return (row.sent_ns or row.done_ns or 0) + row.clock_offset_ns
 
 
 def _ask_for_list(lookup: Lookup) -> None:

@@ -26,7 +26,8 @@ from loadtest.observe.lookups import Lookup, Lookups
 from loadtest.observe.parse import ParseError
 from loadtest.observe.plan import Clients, read_plan
 from loadtest.observe.sources import NodeSources, Source
-from loadtest.observe.store import LiveNodes, NewRows, Store, source_table, write_live
+from loadtest.observe.store import LiveNodes, LiveRouters, NewRows, Store, source_table, write_live
+from loadtest.observed import VERSION, Observed, fitting
 from loadtest.records import NodeSnapshot, RouterSample
 
 _SECOND = 1_000_000_000
@@ -58,6 +59,7 @@ class Watch:
         self._new_rows = NewRows(run)
         self._store = Store(run, wall_ns())
         self._live_nodes = LiveNodes()
+        self._live_routers = LiveRouters()
         self._parent = os.getppid()
         self._state = "running"
         self._ended_ns = self._last_round_ns = 0
@@ -188,7 +190,10 @@ class Watch:
     def _gap(self, source: Source, error: str, at_wall_ns: int) -> None:
         """Store that a source gave nothing, or less than it should have."""
         for target in source.targets or (source.path.lstrip("/"),):
-            self._store.add([RouterSample(target=target, source=source.name, observed_wall_ns=at_wall_ns, error=error)])
+            sample = RouterSample(target=target, source=source.name, observed_wall_ns=at_wall_ns, error=error)
+            self._store.add([sample])
+        if source.name == "status":
+            self._live_routers.add(source.targets, sample)
 
     def _note_late_nodes(self) -> None:
         """A gap when nodes were asked later than a period after they were due: there are too many for the rate."""
@@ -208,7 +213,9 @@ class Watch:
         self._snapshots([parse.reputation(answer.body, source.name, source.node, answer.wall_ns)])
 
     def _status(self, source: Source, answer: Answer) -> None:
-        self._store.add(parse.router_status(answer.body, target, answer.wall_ns) for target in source.targets)
+        samples = [parse.router_status(answer.body, target, answer.wall_ns) for target in source.targets]
+        self._store.add(samples)
+        self._live_routers.add(source.targets, samples[0])
 
     def _sessions(self, source: Source, answer: Answer) -> None:
         for target in source.targets:
@@ -238,17 +245,26 @@ class Watch:
 
     def _write_live(self) -> None:
         now = wall_ns()
-        counts = self._lookups.counts
-        live = {
-            "written_wall_ns": now,
-            "state": self._state,
-            "nodes": self._live_nodes.table(now),
-            "sources": source_table(self._all_sources(), now),
-            "nodes_refused": self._nodes.refused,
-            "damaged_parts": len(self._new_rows.errors),
-            "lookups": {name: getattr(counts, name) for name in counts.__slots__}
-            | {"open": self._lookups.open_count()},
-        }
+        counts, serving = self._lookups.counts, self._lookups.serving
+        nodes = self._live_nodes.table(serving, now)
+        shown = fitting(nodes)
+        live = Observed(
+            schema_version=VERSION,
+            written_wall_ns=now,
+            state=self._state,
+            requests=serving.requests,
+            requests_known=serving.known,
+            requests_looked_up=serving.looked_up,
+            nodes_known=len(nodes),
+            nodes_left_out=len(nodes) - len(shown),
+            nodes=shown,
+            pipeline=self._lookups.pipeline(mono_ns()),
+            routers=self._live_routers.table(now),
+            sources=source_table(self._all_sources(), now),
+            lookups={name: getattr(counts, name) for name in counts.__slots__} | {"open": self._lookups.open_count()},
+            nodes_refused=self._nodes.refused,
+            damaged_parts=len(self._new_rows.errors),
+        )
         write_live(self._run, live)
 
 

@@ -47,6 +47,11 @@ def number_text(value_ms: float | None) -> str:
     return f"{value_ms:,.0f}" if value_ms >= 100 else f"{value_ms:.3g}"
 
 
+def share_text(share: float | None) -> str:
+    """A share as percent, "–" where nobody told it."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
 def line(standing: Standing) -> str:
     """One line: how far, offered against completed, in flight, latencies, outcomes, fitness."""
     totals, latencies = standing.totals, standing.rows[0].latencies

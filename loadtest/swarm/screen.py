@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.records import Outcome
-from loadtest.swarm.lines import Lines, ms_text, number_text, when_text
+from loadtest.swarm.lines import Lines, ms_text, number_text, share_text, when_text
 from loadtest.swarm.standing import Standing, offered_turns
 
 BAR_CELLS = 40
@@ -77,7 +77,7 @@ def picture(standing: Standing) -> RenderableType:
     """Everything about the run as it stands, as one panel."""
     fit = Text(" FIT so far ", "black on green") if standing.fit else Text(" UNFIT ", "bold white on red")
     parts = [_progress(standing), Text(), _load(standing), Text(), _latency(standing), Text(), _workers(standing)]
-    if standing.nodes:
+    if standing.lowest_nodes:
         parts += [Text(), _nodes(standing)]
     parts += [Text(), fit, *(Text(f"  {reason.text}", "red") for reason in standing.reasons)]
     return Panel(Group(*parts), title=f"run {standing.run}", width=None, expand=True)
@@ -161,11 +161,13 @@ def _worker(report: dict[str, object], lost: bool) -> Iterator[str]:
 
 
 def _nodes(standing: Standing) -> RenderableType:
+    known = standing.observed.nodes_known if standing.observed is not None else 0
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    table.add_column(f"lowest reputation of {standing.nodes_known} nodes seen")
+    table.add_column(f"lowest reputation of {known} nodes seen")
     for name in ("precommit", "commit", "heard"):
         table.add_column(name, justify="right")
-    for node in standing.nodes:
-        rates = ("–" if rate is None else f"{100 * rate:.1f} %" for rate in (node.precommit_rate, node.commit_rate))
-        table.add_row(Text(node.node[:14]), *rates, f"{node.age_s:.0f} s ago")
+    for node in standing.lowest_nodes:
+        rates = (share_text(rate) for rate in (node.precommit_rate, node.commit_rate))
+        age_s = (node.age_s or 0.0) + (standing.observed_age_s or 0.0)
+        table.add_row(Text(node.node[:14]), *rates, f"{age_s:.0f} s ago")
     return table

@@ -5,7 +5,6 @@ Every figure is of the workers' last reports, so it is up to three seconds old.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from loadtest import observed
 from loadtest.clock import mono_ns, wall_ns
 from loadtest.fitness import DROPPED_SHARE_MAX, Figures, Reason, unfit_reasons
+from loadtest.observed import Observed, ObservedNode
 from loadtest.records import Outcome, Phase
 from loadtest.swarm.reports import Reports, Totals
 from loadtest.swarm.tally import Distribution
@@ -41,15 +42,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latencies: dict[str, Latency]  # by metric, see tally.METRICS
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """What the observer last heard of a node. Which node served a request is known after the join only."""
-
-    node: str
-    precommit_rate: float | None
-    commit_rate: float | None
-    age_s: float
-
-
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     state: str  # "starting", "warm-up", "measuring", "draining"
@@ -68,12 +60,18 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     loop_overshoot_ms_p99: float | None
     clock_bound_ms_max: float | None
     reasons: list[Reason]  # why the run is unfit as it stands
-    nodes: list[Node]  # those of the lowest reputation, from the observer
-    nodes_known: int
+    observed: Observed | None  # the observer's last word on nodes, tasks and routers; None without one
+    observed_age_s: float | None  # add it to the ages in `observed`
 
     @property
     def fit(self) -> bool:
         return not self.reasons
+
+    @property
+    def lowest_nodes(self) -> list[ObservedNode]:
+        """The nodes of the lowest lifetime rates, lowest first."""
+        told = [node for node in self.observed.nodes if node.lowest_rate is not None] if self.observed else []
+        return sorted(told, key=lambda node: node.lowest_rate or 0.0)[:NODES_SHOWN]
 
 
 class Rates:
@@ -187,25 +185,26 @@ def live_reasons(
     return [reason for reason in reasons if reason.rule not in _NOT_YET]
 
 
-def observed_nodes(folder: Path) -> tuple[list[Node], int]:
-    """The nodes of the lowest reputation that the observer has heard of, and how many it knows; none without it."""
-    try:
-        live = json.loads((folder / "live.json").read_text(encoding="utf-8"))
-        waited_s = (wall_ns() - live["written_wall_ns"]) / 1e9
-        nodes = [
-            Node(
-                node=str(row["node"]),
-                precommit_rate=row["precommit_rate"],
-                commit_rate=row["commit_rate"],
-                age_s=row["age_s"] + waited_s,
-            )
-            for row in live["nodes"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return [], 0
-    told = [node for node in nodes if node.precommit_rate is not None or node.commit_rate is not None]
-    told.sort(key=lambda node: min(r for r in (node.precommit_rate, node.commit_rate) if r is not None))
-    return told[:NODES_SHOWN], len(nodes)
+class LiveFile:
+    """live.json of a run, read again when it was replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stamp: tuple[int, int] | None = None
+        self._read: Observed | None = None
+
+    def look(self) -> tuple[Observed | None, float | None]:
+        """What it says, and how many seconds ago that was written; None, None without it."""
+        try:
+            stat = (self._folder / observed.FILE).stat()
+        except OSError:
+            return None, None
+        stamp = (stat.st_mtime_ns, stat.st_ino)
+        if stamp != self._stamp:
+            self._stamp, self._read = stamp, observed.read(self._folder)
+        if self._read is None:
+            return None, None
+        return self._read, max(0.0, (wall_ns() - self._read.written_wall_ns) / 1e9)
 
 
 class Clerk:
@@ -214,7 +213,7 @@ class Clerk:
     def __init__(self, run: str, reports: Reports, folder: Path, workers_lost_max: int = 0) -> None:
         self._run = run
         self._reports = reports
-        self._folder = folder
+        self._live_file = LiveFile(folder)
         self._workers_lost_max = workers_lost_max
         self._rates = Rates()
 
@@ -233,7 +232,7 @@ class Clerk:
         if state == "starting":
             self._rates = Rates()
         offered, completed = self._rates.take(now_ns, offered_turns(totals), totals.ended)
-        nodes, known = observed_nodes(self._folder)
+        found, found_age_s = self._live_file.look()
         clock_ns = worst(reports, "clock_bound_ns")
         return Standing(
             run=self._run,
@@ -253,6 +252,6 @@ class Clerk:
             loop_overshoot_ms_p99=worst(reports, "loop_overshoot_ms_p99"),
             clock_bound_ms_max=None if clock_ns is None else clock_ns / 1e6,
             reasons=live_reasons(reports, totals, workers_lost_max=self._workers_lost_max),
-            nodes=nodes,
-            nodes_known=known,
+            observed=found,
+            observed_age_s=found_age_s,
         )

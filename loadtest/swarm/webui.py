@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
 
-from loadtest.swarm.lines import ms_text, outcomes_text, when_text
+from loadtest.swarm.lines import ms_text, outcomes_text, share_text, when_text
 from loadtest.swarm.standing import LEVELS, Standing, offered_turns
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ def run_rows(standing: Standing) -> list[tuple[str, str]]:
         ("Fitness", "fit so far" if standing.fit else "UNFIT"),
         *((f"Unfit: {reason.rule}", reason.text) for reason in standing.reasons),
     ]
-    for node in standing.nodes:
-        rates = ("–" if rate is None else f"{100 * rate:.1f} %" for rate in (node.precommit_rate, node.commit_rate))
-        rows.append((f"Low reputation: {node.node}", f"{' / '.join(rates)}, heard {node.age_s:.0f} s ago"))
+    for node in standing.lowest_nodes:
+        rates = (share_text(rate) for rate in (node.precommit_rate, node.commit_rate))
+        age_s = (node.age_s or 0.0) + (standing.observed_age_s or 0.0)
+        rows.append((f"Low reputation: {node.node}", f"{' / '.join(rates)}, heard {age_s:.0f} s ago"))
     return rows
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.observe import lookups
-from loadtest.observe.lookups import ATTEMPTS_MAX, BETWEEN_MAX, LATE_MAX, PER_S_MAX, RETRY_NS, Lookups, Row, chosen
+from loadtest.observe.lookups import ATTEMPTS_MAX, BETWEEN_MAX, LATE_MAX, PER_S_MAX, RETRY_NS, Lookups, chosen
+from loadtest.observe.rows import Row
 from loadtest.observe.sources import NODE_POLLS_PER_S_MAX, NodeSources, Source
 from loadtest.records import TaskRecord
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from loadtest import runfolder
+from loadtest import observed, runfolder
 from loadtest.observe.__main__ import main
 from loadtest.observe.watch import Watch
 
@@ -109,10 +109,12 @@ def test_a_run_from_beginning_to_end(network: Any, make_run: Make, store_request
     sessions = {(r["target"], r["session"], *r["miners"], r["balance"]) for r in rows(run, "sessions")}
     assert sessions == {("router", "12", "0xaaaa", "0xbbbb", str(10**24))}
     assert network.seen["/leaderboard"] > polls_before_end  # the word after the run
-    live = json.loads((run / "live.json").read_text())
-    assert (live["state"], [node["node"] for node in live["nodes"]]) == ("done", ["0xaaaa", "0xbbbb"])
-    assert (live["nodes"][0]["precommit_rate"], live["nodes"][0]["session_commit_rate"]) == (0.8, 0.5)
-    assert (live["lookups"]["rows"], live["lookups"]["complete"], live["lookups"]["parse_errors"]) == (4, 3, 1)
+    live = observed.read(run)
+    assert live is not None
+    assert (live.state, sorted(node.node for node in live.nodes)) == ("done", ["0xaaaa", "0xbbbb"])
+    assert (live.nodes[0].precommit_rate, live.nodes[0].session_commit_rate) == (0.8, 0.5)
+    assert (live.lookups["rows"], live.lookups["complete"], live.lookups["parse_errors"]) == (4, 3, 1)
+    assert [(router.targets, router.connected_miners, router.error) for router in live.routers] == [(["router"], 2, "")]
 
 
 def test_a_hanging_leaderboard_delays_neither_look_ups_nor_status(

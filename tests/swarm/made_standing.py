@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from loadtest.observed import Observed, ObservedNode, Pipeline, Router, Stage
 from loadtest.swarm.reports import Totals
-from loadtest.swarm.standing import Latency, Node, Row, Standing
+from loadtest.swarm.standing import Latency, Row, Standing
 from loadtest.swarm.tally import METRICS
 
 
@@ -51,6 +52,50 @@ def made_report(worker: int, **changes: Any) -> dict[str, Any]:
     }
 
 
+def made_observed(**changes: Any) -> Observed:
+    observed = Observed(
+        schema_version=2,
+        written_wall_ns=0,
+        state="running",
+        requests=900,
+        requests_known=90,
+        requests_looked_up=95,
+        nodes_known=24,
+        nodes_left_out=22,
+        nodes=[
+            ObservedNode(
+                node="0xdef",
+                requests=60,
+                failures=2,
+                ttft_ms_p50=81.5,
+                ttft_ms_p95=240.0,
+                e2e_ms_p50=900.0,
+                e2e_ms_p95=1800.0,
+                tokens_per_s=41.25,
+                precommit_rate=0.99,
+                commit_rate=0.98,
+                age_s=2.0,
+            ),
+            ObservedNode(node="0xabc", requests=30, precommit_rate=0.71, age_s=3.2),
+        ],
+        pipeline=Pipeline(
+            tasks=95,
+            stages=[
+                Stage(stage="queued", now=0, left=0, reached=95),
+                Stage(stage="acked", now=1, left=0, reached=95, oldest_s=12.0, seen_s_p50=10.5, seen_s_p95=11.5),
+                Stage(stage="precommitted", now=2, left=1, reached=94, oldest_s=31.0, seen_s_p50=11.0, seen_s_p95=19.0),
+                Stage(stage="committed", now=0, left=0, reached=91, seen_s_p50=14.0, seen_s_p95=22.0),
+                Stage(stage="completed", now=0, left=88, reached=88, seen_s_p50=15.0, seen_s_p95=25.0),
+            ],
+            ended=88,
+            took_s_p50=13.0,
+            took_s_p95=22.0,
+        ),
+        routers=[Router(targets=["chat", "whole"], connected_miners=24, active_sessions=3, age_s=4.0)],
+    )
+    return replace(observed, **changes)
+
+
 def made_standing(**changes: Any) -> Standing:
     standing = Standing(
         run="r-1",
@@ -74,7 +119,7 @@ def made_standing(**changes: Any) -> Standing:
         loop_overshoot_ms_p99=1.25,
         clock_bound_ms_max=0.4,
         reasons=[],
-        nodes=[Node(node="0xabc", precommit_rate=0.71, commit_rate=None, age_s=3.2)],
-        nodes_known=24,
+        observed=made_observed(),
+        observed_age_s=1.0,
     )
     return replace(standing, **changes)
