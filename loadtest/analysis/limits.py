@@ -8,13 +8,19 @@ import pandas as pd
 
 from loadtest.analysis.percentiles import SMALLEST_INTERVAL, SMALLEST_SAMPLE
 from loadtest.analysis.series import SECONDS_MAX
+from loadtest.analysis.steady import CANNOT_TELL, NOT_STEADY, WARMUP_S_MIN
 
 NODES_FOR_A_LINK = 50  # with fewer, a rank correlation of 0.3 cannot be told from none
 
 
 def limits(manifest: dict[str, Any], requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     """Sentences for this run. `requests` is the joined measured cohort, `summary` what was computed so far."""
-    said = [*_load(manifest), *_percentiles(requests, summary), *_nodes(requests, summary)]
+    said = [
+        *_load(manifest),
+        *_steady(manifest, summary["steady"]),
+        *_percentiles(requests, summary),
+        *_nodes(requests, summary),
+    ]
     said += [*_checks(summary), *summary["warnings"]]
     if len(summary["series"]) == SECONDS_MAX:
         said.append("The time series shows the first day only.")
@@ -35,6 +41,20 @@ def _load(manifest: dict[str, Any]) -> list[str]:
     if manifest.get("stopped_early_s") is not None:
         said.append(f"The run was stopped after {manifest['stopped_early_s']:g} s of {manifest['offered_s']:g} s.")
     return [*said, *_hole(manifest)]
+
+
+def _steady(manifest: dict[str, Any], steady: dict[str, Any]) -> list[str]:
+    said = []
+    warmup_s = float(manifest.get("warmup_s") or 0.0)
+    if warmup_s < WARMUP_S_MIN:
+        said.append(
+            f"The warm-up was {warmup_s:g} s: below {WARMUP_S_MIN:g} s, what is only cold may be in the figures."
+        )
+    if steady["verdict"] == NOT_STEADY:
+        said.append(f"The run was not steady: {steady['why']}. It has no percentiles, and no limit is passed.")
+    elif steady["verdict"] == CANNOT_TELL:
+        said.append(f"Whether the run was steady cannot be told: {steady['why']}.")
+    return said
 
 
 def _hole(manifest: dict[str, Any]) -> list[str]:

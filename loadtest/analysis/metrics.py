@@ -131,16 +131,19 @@ def waited_ms(requests: pd.DataFrame, since: str) -> Floats:
     return np.where(waited, _elapsed_ms(requests, "done_ns", since), np.nan)
 
 
-def itl_histogram(run: Path, phase: Phase = Phase.MEASURE) -> LogHistogram:
+def itl_histogram(run: Path, phase: Phase = Phase.MEASURE, from_ns: int = 0) -> LogHistogram:
     """Inter-token latency: the gaps between content chunks of one phase, pooled over chunks, ns, within 1 %.
+
+    `from_ns` leaves out turns that were due before it, on the master's monotonic clock.
 
     Summed from the histogram in every row, one part file at a time, so chunk lists are not needed. Gaps seen
     before a failure are real and stay in.
     """
     total = LogHistogram()
     for path in part_paths(run, "requests"):
-        part = read_part(path, RequestRecord, ["phase", "itl_keys", "itl_counts"])
-        part = part.filter(pc.equal(part["phase"], phase.value))
+        part = read_part(path, RequestRecord, ["phase", "scheduled_ns", "clock_offset_ns", "itl_keys", "itl_counts"])
+        due_ns = pc.add(part["scheduled_ns"], part["clock_offset_ns"])
+        part = part.filter(pc.and_(pc.equal(part["phase"], phase.value), pc.greater_equal(due_ns, from_ns)))
         keys = _flat(part["itl_keys"])
         if len(keys):
             distinct, where = np.unique(keys, return_inverse=True)

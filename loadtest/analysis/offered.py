@@ -25,16 +25,17 @@ WINDOWS_MIN = {1: 2, 10: 20, 60: 20}  # seconds of a window: so many must fit, o
 Compared = dict[str, dict[str, float | None]]
 
 
-def offered(requests: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any]) -> dict[str, Any]:
+def offered(requests: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any], begin_s: float) -> dict[str, Any]:
     """The `offered` block of the summary; `compared` maps each figure to its process, intended and realised value.
+
+    `begin_s` is where the measured window begins, seconds since t0.
 
     A closed run intends no arrivals: its members wait for answers. `prompts_told` and `answers_told` count the turns
     whose realised tokens are the server's usage.
     """
     cohort = metrics.measured(requests)
     first = cohort[(cohort["turn"] == 0).to_numpy(dtype=bool)]
-    begin_s = float(manifest.get("warmup_s") or 0.0)
-    window_s = _end_s(manifest) - begin_s
+    window_s = end_s(manifest) - begin_s
     due_s, sent_s = (_happened(clocks.run_s(first, name)) for name in ("scheduled_ns", "sent_ns"))
     is_open = manifest.get("mode") != "closed"
     compared = {
@@ -92,7 +93,7 @@ def _lengths(cohort: pd.DataFrame, manifest: dict[str, Any]) -> Compared:
 
 def _stated(manifest: dict[str, Any], compared: Compared) -> dict[str, float | None]:
     """What the arrival process gives by formula; nothing for a trace, and where the profile cannot be read."""
-    load = None if manifest.get("trace") else _load(manifest.get("profile") or {})
+    load = None if manifest.get("trace") else load_of(manifest.get("profile") or {})
     if load is None:
         return {}
     found = {"rate_per_s": closed_forms.rate_per_s(load), "gap_cv": closed_forms.gap_cv(load)}
@@ -100,7 +101,7 @@ def _stated(manifest: dict[str, Any], compared: Compared) -> dict[str, float | N
     return {**found, **{f"dispersion_{size_s}s": closed_forms.dispersion(load, size_s) for size_s in sizes}}
 
 
-def _load(profile: dict[str, Any]) -> Load | None:
+def load_of(profile: dict[str, Any]) -> Load | None:
     """The [load] section of the run. A report of a run by another version, whose profile is not ours, does without."""
     try:
         return parse_profile(str(profile.get("text")), str(profile.get("source"))).load
@@ -108,7 +109,7 @@ def _load(profile: dict[str, Any]) -> Load | None:
         return None
 
 
-def _end_s(manifest: dict[str, Any]) -> float:
+def end_s(manifest: dict[str, Any]) -> float:
     """Seconds for which load was offered: the plan, or less when the run was stopped."""
     planned = float(manifest.get("offered_s") or 0.0)
     stopped = manifest.get("stopped_early_s")

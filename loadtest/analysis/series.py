@@ -28,13 +28,12 @@ def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
     instants = np.concatenate([planned_s, sent_s, done_s])
     count = min(SECONDS_MAX, int(_second(instants).max()) + 1) if len(due) else 0
     ok, broken_off = metrics.ok(due), metrics.broken_off(due)
-    both = ~np.isnan(sent_s) & ~np.isnan(done_s)
     columns: dict[str, npt.NDArray[np.intp]] = {
         "planned": _per_second(planned_s, count),
         "sent": _per_second(sent_s, count),
         "completed": _per_second(done_s[ok], count),
         "failed": _per_second(np.where(np.isnan(done_s), planned_s, done_s)[~ok & ~broken_off], count),
-        "in_flight": np.cumsum(_per_second(sent_s[both], count) - _per_second(done_s[both], count)),
+        "in_flight": in_flight(due, clocks, count),
     }
     bins = np.full(len(due), -1, dtype=np.intp)
     bins[~np.isnan(sent_s)] = _second(sent_s)
@@ -52,6 +51,13 @@ def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
         }
         for t in range(count)
     ]
+
+
+def in_flight(requests: pd.DataFrame, clocks: Clocks, count: int) -> npt.NDArray[np.intp]:
+    """Requests open at the end of each of the first `count` seconds; one without an end (lost) is left out."""
+    sent_s, done_s = (clocks.run_s(requests, name) for name in ("sent_ns", "done_ns"))
+    both = ~np.isnan(sent_s) & ~np.isnan(done_s)
+    return np.cumsum(_per_second(sent_s[both], count) - _per_second(done_s[both], count))
 
 
 def peak_in_flight(requests: pd.DataFrame, clocks: Clocks) -> int:

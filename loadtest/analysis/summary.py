@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis import metrics, nodes, series, slo
+from loadtest.analysis import metrics, nodes, series, slo, steady
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Floats, read_joined
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
-from loadtest.analysis.offered import offered
+from loadtest.analysis.offered import end_s, offered
 from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, number, present_quantile
 from loadtest.fitness import Figures, Reason, unfit_reasons
 from loadtest.quantiles import LogHistogram
@@ -36,22 +36,29 @@ def summarise(run: Path) -> dict[str, Any]:
     requests = read_joined(run / JOINED_REQUESTS)
     figures = _join_figures(run)
     clocks = Clocks.of(run, manifest, requests)
+    found = steady.steadiness(requests, clocks, manifest)
+    requests = steady.cohort_from(requests, clocks, found)
     cohort = metrics.measured(requests)
-    gaps = metrics.itl_histogram(run)
+    gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found))
     latency, distributions = _latency(cohort, gaps)
     harness = _harness(manifest, cohort)
     account = _account(manifest, requests)
+    fit = _fit(manifest, requests, account, latency, harness)
     slos = [slo.evaluate(each, cohort, gaps) for each in manifest.get("slos", [])]
+    if found["verdict"] == steady.NOT_STEADY:
+        steady.withhold(latency)
+        slos = steady.withhold_passes(slos)
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "definitions_version": metrics.DEFINITIONS_VERSION,
         "run": _run(manifest, requests, clocks),
-        "fit": _fit(manifest, requests, account, latency, harness),
+        "fit": fit,
+        "steady": found,
         "result": _result(manifest, slos),
         "account": account,
-        "offered": offered(requests, clocks, manifest),
+        "offered": offered(requests, clocks, manifest, found["from_s"]),
         "latency": latency,
-        "goodput": goodput(manifest.get("goodput") or {}, cohort, _window_s(manifest)),
+        "goodput": goodput(manifest.get("goodput") or {}, cohort, max(0.0, end_s(manifest) - found["from_s"])),
         "harness": harness,
         "attribution": figures["attribution"],
         "join": figures["join"],
@@ -109,12 +116,6 @@ def _run(manifest: dict[str, Any], requests: pd.DataFrame, clocks: Clocks) -> di
         ],
         "versions": manifest.get("versions") or {},
     }
-
-
-def _window_s(manifest: dict[str, Any]) -> float | None:
-    """How long the measured window was: what was offered, less the warm-up."""
-    offered = manifest.get("stopped_early_s") or manifest.get("offered_s")
-    return max(0.0, offered - (manifest.get("warmup_s") or 0.0)) if offered else None
 
 
 def _utc(wall_ns: int | None) -> str | None:

@@ -66,12 +66,13 @@ def _latency(summary: Summary) -> list[str]:
         line += "".join(_quantile(service, p, scale).rjust(_COLUMN) for p in PERCENTILES) + "   "
         line += "".join((_quantile(response, p, scale) if response else "").rjust(_COLUMN) for p in PERCENTILES)
         lines.append(line + wording.count((service or response).get("n")).rjust(9))
-    return lines if len(lines) > 2 else ["latency: nothing was measured"]
+    return [*lines, wording.steady_sentence(summary)] if len(lines) > 2 else ["latency: nothing was measured"]
 
 
 def _quantile(cell: Summary, name: str, scale: wording.Scale) -> str:
     """What the page says, in a column: "n too small (17 < 59)" is "n < 59" beside the column of n."""
-    return re.sub(r"n too small \(\d+ < (\d+)\)", r"n < \1", wording.quantile(cell, name, scale))
+    text = re.sub(r"n too small \(\d+ < (\d+)\)", r"n < \1", wording.quantile(cell, name, scale))
+    return text.partition(":")[0]  # "withheld: why" is said once, below the table
 
 
 def _nodes(summary: Summary) -> list[str]:

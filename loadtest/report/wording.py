@@ -146,6 +146,14 @@ def fit_word(summary: Summary) -> str:
     return {"fit": "FIT", "unfit": "UNFIT"}.get(str(verdict), "FITNESS UNKNOWN")
 
 
+def steady_sentence(summary: Summary) -> str:
+    """Whether the run came to a steady state, and why; "" for a summary that does not say."""
+    found = part(summary, "steady")
+    verdict = found.get("verdict")
+    words = {"steady": "Steady", "not steady": "Not steady", "cannot tell": "Whether it was steady cannot be told"}
+    return f"{words[verdict]}: {found.get('why')}." if verdict in words else ""
+
+
 def result_word(summary: Summary) -> str:
     verdict = part(summary, "result").get("verdict")
     return {"pass": "PASS", "fail": "FAIL"}.get(str(verdict), "NO RESULT")

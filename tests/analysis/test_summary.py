@@ -31,6 +31,7 @@ KEYS = {
     "definitions_version",
     "goodput",
     "findings",
+    "steady",
     *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
 }
 
