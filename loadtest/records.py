@@ -254,6 +254,23 @@ class SessionSample(msgspec.Struct, frozen=True, kw_only=True):
     updated_s: int | None = None
 
 
+class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a bill: what a session paid for one task. No route tells it: `loadtest import --charges`.
+
+    A task that was charged twice has two lines. Tokens are None where the bill does not tell them.
+    """
+
+    session: str
+    task_id: str | None
+    client_reference: str | None
+    amount: str  # whole number in the smallest unit, as text: it does not fit 64 bits
+    charged_wall_ns: int | None = None
+    charge_id: str = ""  # of a transaction or of the line
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
 class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a simulator really did for one request; monotonic ns of the simulator's process."""
 

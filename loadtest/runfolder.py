@@ -7,6 +7,7 @@
       snapshots/*.parquet      what was said of nodes             (NodeSnapshot)
       router/*.parquet         router status samples              (RouterSample)
       sessions/*.parquet       what was said of sessions          (SessionSample)
+      charges/*.parquet        lines of a bill, when imported     (ChargeRecord)
       texts/*.parquet          what the answers said, when asked for (AnswerText)
       bodies/<outcome>/*.bin   raw bytes of failed answers
       close.json               what a --spool-only run planned, for `loadtest collect`
@@ -36,6 +37,7 @@ from loadtest.records import (
     SCHEMA_VERSION,
     TRUTH_VERSION,
     AnswerText,
+    ChargeRecord,
     NodeSnapshot,
     RequestRecord,
     RouterSample,
@@ -55,6 +57,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "snapshots": NodeSnapshot,
     "router": RouterSample,
     "sessions": SessionSample,
+    "charges": ChargeRecord,
     "texts": AnswerText,
 }
 _VERSION_KEY = b"loadtest_schema"

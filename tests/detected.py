@@ -34,6 +34,7 @@ def other(name: str, size: str, *checks: str, plan: Play) -> Case:
 # Counters begin again every thirty minutes: a run must last longer to see it.
 LONG = replace(DEFAULT, seconds=1600.0)
 RESTING = replace(DEFAULT, changes={"clocks": Clocks(user_cooldown_s=5.0)})
+BILLED = replace(DEFAULT, bill=True)
 LEAVING = {"churn": Churn(up_h_mean=2.0, away_min_median=20.0, restart_share=0.0)}
 KEPT = [SessionRule(name, size, reserve_s=7200.0, reserve_tasks=100_000) for name, size in (("11", 1), ("12", 2))]
 UNNOTICED = replace(
@@ -69,6 +70,9 @@ CASES = [
     case("unbilled-success=0.02", "1 task in 50", "balances"),
     case("unbilled-success=0.05", "1 task in 20", "balances"),
     case("billed-failure=1", "every task without a result", "balances"),
+    case("double-billing=0.002", "1 task in 500, with a bill", "charges", plan=BILLED),
+    case("unbilled-success=0.002", "1 task in 500, with a bill", "charges", plan=BILLED),
+    case("billed-failure=0.05", "1 task in 20 without a result, with a bill", "charges", plan=BILLED),
     case("token-over-count=0.002", "1 task in 500, half as many again", "usage"),
     case("token-over-count=0.05", "1 task in 20, half as many again", "usage"),
     case("wrong-model=0.002", "1 task in 500, named in the answer", "promised model"),

@@ -19,7 +19,7 @@ import msgspec
 from loadtest.observe import parse
 from loadtest.observe.lookups import Lookups
 from loadtest.observe.rows import Row
-from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
+from loadtest.records import ChargeRecord, NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
 from loadtest.runfolder import write_manifest, write_part
 from loadtest.simulator import control
 from loadtest.simulator.faults import Faults
@@ -47,6 +47,7 @@ class Play:
     tokens_max: int = 64
     history_s: float = 1800.0
     scenario: str = "small"
+    bill: bool = False  # whether the network's charges are in the folder, as an indexer would tell them
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -223,9 +224,25 @@ class Player:
             ("snapshots", self.snapshots, NodeSnapshot),
             ("sessions", self.sessions, SessionSample),
             ("router", self.router, RouterSample),
+            ("charges", self._bill(), ChargeRecord),
         ):
             write_part(self.folder / table / "part-0.parquet", rows, record)
         write_manifest(self.folder, self._manifest())
+
+    def _bill(self) -> list[ChargeRecord]:
+        if not self.plan.bill:
+            return []
+        return [
+            ChargeRecord(
+                session=one.session,
+                task_id=str(one.task_id),
+                client_reference=None,
+                amount=str(one.amount),
+                charged_wall_ns=one.at_ns,
+                completion_tokens=one.tokens,
+            )
+            for one in self.network.payment.ledger
+        ]
 
     def _manifest(self) -> dict[str, Any]:
         plan = self.plan

@@ -16,11 +16,12 @@ import pandas as pd
 from scipy.optimize import linprog
 
 from loadtest.analysis import metrics
+from loadtest.analysis.charges import charges
 from loadtest.analysis.evidence import SECOND_NS, Evidence
 from loadtest.analysis.findings import Finding, evidence, no_source, percent, too_few
 from loadtest.analysis.frames import Floats
 
-USAGE, BALANCES, CHARGES = "usage", "balances", "charges"
+USAGE, BALANCES = "usage", "balances"
 ANSWERS_MIN = 50
 RESIDUAL_TOKENS, RESIDUAL_SHARE = 5.0, 0.03  # the method's bound of what rounding and templates explain
 BETA = (0.8, 1.25)  # usage over our count; beyond it another encoding is likelier than a fault
@@ -34,8 +35,7 @@ TASKS_MIN = 50
 
 def billing(source: Evidence) -> list[Finding]:
     """Three findings: usage, balances, charges."""
-    missing = "charges of each task: no router tells them"
-    return [_usage(source), _balances(source), no_source(CHARGES, missing, "no route lists what a task was charged")]
+    return [_usage(source), _balances(source), charges(source)]
 
 
 def _usage(source: Evidence) -> Finding:

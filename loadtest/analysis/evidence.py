@@ -24,7 +24,7 @@ SECOND_NS = 1_000_000_000
 ROWS_MAX = 300_000  # turns; what more of them would show is smaller than what anybody acts on
 COLUMNS = [
     *("worker", "target", "session", "task_id", "client_reference", "outcome", "scheduled_ns", "sent_ns", "done_ns"),
-    *("clock_offset_ns", "text_sha256", "usage_completion_tokens", "counted_tokens"),
+    *("clock_offset_ns", "text_sha256", "usage_prompt_tokens", "usage_completion_tokens", "counted_tokens"),
 ]
 IDS_MAX = 10_000_000  # between the first and the last of a session: ids of another kind are not counted
 
@@ -55,6 +55,7 @@ class Evidence:
     snapshots: pd.DataFrame
     sessions: pd.DataFrame
     router: pd.DataFrame
+    charges: pd.DataFrame
     clock_bound_ns: int
     is_cut: bool = False  # there were more turns than are looked at
 
@@ -83,6 +84,7 @@ class Evidence:
             snapshots,
             to_frame(read_table(run, "sessions")),
             to_frame(read_table(run, "router")),
+            to_frame(read_table(run, "charges")),
             int(clocks.bound_ns(requests).max()) if len(requests) else 0,
             left < 0,
         )

@@ -1,4 +1,4 @@
-"""`loadtest import`: snapshots that others stored, into a run folder, with an account of every row."""
+"""`loadtest import`: snapshots or bills that others stored, into a run folder, with an account of every row."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.clock import wall_ns
+from loadtest.observe.bill import DECIMALS_MAX, BillImport
 from loadtest.observe.importing import Import, files_of
 from loadtest.observe.stored_files import StoredFileError
 from loadtest.observe.stored_rows import SERIES, instant
@@ -24,16 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     unreadable: list[str] = []
     try:
-        work = Import(args.run, wall_ns())
-        for path in files_of(args.files):
-            try:
-                at_ns = path.stat().st_mtime_ns if args.observed_at == "mtime" else args.observed_at
-                work.add(path, at_ns, args.source)
-            except StoredFileError as error:
-                unreadable.append(str(error))
-            except OSError as error:
-                unreadable.append(f"{path}: {error.strerror}; give a readable file")
-        account = work.finish()
+        account = _import(args, unreadable)
     except OSError as error:
         raise RunFolderError(
             f"{args.run}: cannot be written ({error.strerror}); free the disk or mend its rights"
@@ -50,26 +42,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_SOME_NOT_TAKEN if account["mistaken"] else EXIT_PASS
 
 
+def _import(args: argparse.Namespace, unreadable: list[str]) -> dict[str, Any]:
+    """Read every file into the run folder; those of which nothing can be read are lines of `unreadable`."""
+    work = BillImport(args.run, wall_ns(), args.decimals) if args.charges else Import(args.run, wall_ns())
+    for path in files_of(args.files):
+        try:
+            if isinstance(work, BillImport):
+                work.add(path)
+            else:
+                at_ns = path.stat().st_mtime_ns if args.observed_at == "mtime" else args.observed_at
+                work.add(path, at_ns, args.source)
+        except StoredFileError as error:
+            unreadable.append(str(error))
+        except OSError as error:
+            unreadable.append(f"{path}: {error.strerror}; give a readable file")
+    return work.finish()
+
+
 def import_text(account: dict[str, Any]) -> str:
     """The account on a few lines."""
     lines = [
         f"{account['read']:,} rows read = {account['stored']:,} stored + {account['already_there']:,} in the folder "
         f"already + {account['mistaken']:,} mistakes",
-        f"{account['leaderboards']:,} leaderboards of {account['nodes']:,} nodes, {account['first'] or '-'} to "
-        f"{account['last'] or '-'}; {account['holes']:,} holes in time, {account['nodes_missing_in_between']:,} nodes "
-        f"missing in between, {account['counter_resets']:,} times a counter began again",
     ]
+    if account.get("kind") == "charges":
+        lines.append(f"new charges of {account['sessions']:,} sessions: {account['amount']} of the smallest unit")
+    else:
+        lines.append(_history_text(account))
     lines += [
         f"{path}: columns that are not read: {', '.join(names)}" for path, names in account["columns_not_read"].items()
     ]
     return "\n".join([*lines, f"account: {account['account']}"])
 
 
+def _history_text(account: dict[str, Any]) -> str:
+    return (
+        f"{account['leaderboards']:,} leaderboards of {account['nodes']:,} nodes, {account['first'] or '-'} to "
+        f"{account['last'] or '-'}; {account['holes']:,} holes in time, {account['nodes_missing_in_between']:,} nodes "
+        f"missing in between, {account['counter_resets']:,} times a counter began again"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="loadtest import",
         description="Read snapshots that others stored (JSON, JSON lines, CSV, Parquet, SQLite) into a run folder, "
-        "whose join then knows them. Every row that is not taken is reported with its file and row.",
+        "whose join then knows them; with --charges a bill, of whose sessions it should have all lines. Every row that "
+        "is not taken is reported with its file and row.",
         epilog="exit codes: 0 all rows stored or there already, 3 some had mistakes, 1 a file cannot be read or the "
         "folder not written, 2 usage",
     )
@@ -82,8 +101,24 @@ def _parser() -> argparse.ArgumentParser:
         help="when snapshots were taken that do not say so: Unix time, 2025-06-15T12:00:00Z, or mtime (each file's)",
     )
     parser.add_argument("--source", choices=SERIES, help="of which series lists of timestamps are that do not say so")
+    parser.add_argument("--charges", action="store_true", help="the files are bills: a line for each charge of a task")
+    parser.add_argument(
+        "--decimals",
+        type=_decimals,
+        default=0,
+        metavar="N",
+        help="with --charges: digits after the point down to the smallest unit; 18 where amounts are in whole COR "
+        "(default %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the account as JSON")
     return parser
+
+
+def _decimals(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= DECIMALS_MAX:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {DECIMALS_MAX}, got {value}")
+    return value
 
 
 def _observed(text: str) -> int | str:
