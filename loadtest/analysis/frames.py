@@ -6,6 +6,8 @@ would round Unix nanoseconds to 256 ns). List columns stay in Arrow and are read
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -60,17 +62,30 @@ def snapshots_frame(run: Path) -> pd.DataFrame:
 
 
 def read_joined(path: Path) -> pd.DataFrame:
-    """A joined frame; RunFolderError when it is missing, damaged or of another version."""
-    try:
+    """A whole joined table as a frame, for people and small runs; RunFolderError when it is missing, damaged or of
+    another version. What the report needs of a run of any length is read by `columns.read_turns`.
+    """
+    with joined_errors(path):
         table = pq.read_table(path, page_checksum_verification=True)
+        require_joined_version(path, table.schema.metadata)
+    return to_frame(table)
+
+
+@contextmanager
+def joined_errors(path: Path) -> Iterator[None]:
+    """What goes wrong in reading a joined table as one line for the user."""
+    try:
+        yield
     except FileNotFoundError:
         raise RunFolderError(f"{path}: the run is not joined yet; run `loadtest join` first") from None
     except (pa.ArrowException, ValueError, OSError) as error:
         raise RunFolderError(f"{path}: damaged ({str(error).splitlines()[0][:160]}); join the run again") from None
-    found = (table.schema.metadata or {}).get(_VERSION_KEY, b"none")
+
+
+def require_joined_version(path: Path, metadata: dict[bytes, bytes] | None) -> None:
+    found = (metadata or {}).get(_VERSION_KEY, b"none")
     if found != _JOINED_VERSION:
         raise RunFolderError(f"{path}: schema {found.decode('utf-8', 'replace')} is not ours; join the run again")
-    return to_frame(table)
 
 
 class Clocks(NamedTuple):

@@ -31,12 +31,12 @@ def goodput(limits: Mapping[str, float], requests: pd.DataFrame, window_s: float
     """
     if not limits:
         return None
-    due = requests[metrics.offered(requests) & ~metrics.broken_off(requests)].reset_index(drop=True)
-    good = metrics.ok(due)
+    due = metrics.offered(requests) & ~metrics.broken_off(requests)
+    good = due & metrics.ok(requests)
     for name, limit in limits.items():
-        value = _METRICS[name](due)
+        value = _METRICS[name](requests)
         good = good & (np.isnan(value) | (value <= limit))
-    count, n = int(good.sum()), len(due)
+    count, n = int(good.sum()), int(due.sum())
     return {
         "limits": dict(limits),
         "good": count,

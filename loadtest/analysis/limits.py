@@ -105,8 +105,8 @@ def _nodes(requests: pd.DataFrame, summary: dict[str, Any]) -> list[str]:
     unsure = attribution["by_confidence"].get("medium", 0)
     if unsure:
         said.append(f"{unsure} of {attribution['attributed']} attributions are likely, not proved (confidence medium).")
-    failed = requests[(requests["outcome"] != "ok") & requests["sent_ns"].notna()]
-    hidden = int(failed["node"].isna().sum())
+    failed = (requests["outcome"] != "ok") & requests["sent_ns"].notna()
+    hidden = int((failed & requests["node"].isna()).sum())
     if hidden:
         said.append(f"{hidden} failed requests name no node: the ok shares of nodes are too high.")
     if summary["nodes"] and len(summary["nodes"]) < NODES_FOR_A_LINK:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest.analysis.frames import Floats, Mask
@@ -35,7 +34,12 @@ _WAITED = (Outcome.CLIENT_TIMEOUT, Outcome.ROUTER_TIMEOUT, Outcome.CANCELLED)
 
 def measured(requests: pd.DataFrame) -> pd.DataFrame:
     """The measured cohort: turns scheduled in the measure phase, whenever they ended."""
-    return requests[requests["phase"] == Phase.MEASURE.value].reset_index(drop=True)
+    return requests[is_measured(requests)].reset_index(drop=True)
+
+
+def is_measured(requests: pd.DataFrame) -> Mask:
+    """Which turns are of the measured cohort."""
+    return (requests["phase"] == Phase.MEASURE.value).to_numpy(dtype=bool)
 
 
 def ok(requests: pd.DataFrame) -> Mask:
@@ -144,11 +148,12 @@ def itl_histogram(run: Path, phase: Phase = Phase.MEASURE, from_ns: int = 0) -> 
         part = read_part(path, RequestRecord, ["phase", "scheduled_ns", "clock_offset_ns", "itl_keys", "itl_counts"])
         due_ns = pc.add(part["scheduled_ns"], part["clock_offset_ns"])
         part = part.filter(pc.and_(pc.equal(part["phase"], phase.value), pc.greater_equal(due_ns, from_ns)))
-        keys = _flat(part["itl_keys"])
+        keys = pc.list_flatten(part["itl_keys"]).to_numpy()
         if len(keys):
-            distinct, where = np.unique(keys, return_inverse=True)
-            counts = np.bincount(where, weights=_flat(part["itl_counts"])).astype(np.int64)
-            total.merge(distinct.astype(int).tolist(), counts.tolist())
+            least = keys.min()  # keys are logarithms: from -1 to some 2,000
+            counts = np.bincount(keys - least, weights=pc.list_flatten(part["itl_counts"]).to_numpy())
+            seen = np.flatnonzero(counts)
+            total.merge((seen + least).tolist(), counts[seen].astype(np.int64).tolist())
     return total
 
 
@@ -156,11 +161,6 @@ def itl_gaps_ms(chunk_ns: Sequence[Sequence[int]]) -> Floats:
     """Inter-token latency from chunk lists, exact: c[i] - c[i-1], ms. A gap of 0 is real: two events in one read."""
     gaps = [np.diff(np.asarray(chunks, dtype=np.int64)) for chunks in chunk_ns]
     return np.concatenate(gaps).astype(np.float64) / 1e6 if gaps else np.empty(0)
-
-
-def _flat(lists: pa.ChunkedArray) -> Floats:
-    values: Floats = pc.list_flatten(lists).to_numpy().astype(np.float64)
-    return values
 
 
 def _streamed(requests: pd.DataFrame) -> Mask:

@@ -25,18 +25,19 @@ WINDOWS_MIN = {1: 2, 10: 20, 60: 20}  # seconds of a window: so many must fit, o
 Compared = dict[str, dict[str, float | None]]
 
 
-def offered(requests: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any], begin_s: float) -> dict[str, Any]:
+def offered(
+    requests: pd.DataFrame, cohort: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any], begin_s: float
+) -> dict[str, Any]:
     """The `offered` block of the summary; `compared` maps each figure to its process, intended and realised value.
 
-    `begin_s` is where the measured window begins, seconds since t0.
+    `requests` are all turns, `cohort` the measured ones; their window begins `begin_s` after t0.
 
     A closed run intends no arrivals: its members wait for answers. `prompts_told` and `answers_told` count the turns
     whose realised tokens are the server's usage.
     """
-    cohort = metrics.measured(requests)
-    first = cohort[(cohort["turn"] == 0).to_numpy(dtype=bool)]
+    first = (cohort["turn"] == 0).to_numpy(dtype=bool)
     window_s = end_s(manifest) - begin_s
-    due_s, sent_s = (_happened(clocks.run_s(first, name)) for name in ("scheduled_ns", "sent_ns"))
+    due_s, sent_s = (_happened(clocks.run_s(cohort, name)[first]) for name in ("scheduled_ns", "sent_ns"))
     is_open = manifest.get("mode") != "closed"
     compared = {
         **_arrivals({"intended": due_s if is_open else None, "realised": sent_s}, begin_s, window_s),
@@ -50,7 +51,7 @@ def offered(requests: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any], be
         "rate_per_s_realised": compared["rate_per_s"]["realised"],
         "requests_per_s_realised": _rate(requests_sent, window_s),
         "cv_realised": compared["gap_cv"]["realised"],
-        "arrivals": len(first),
+        "arrivals": int(first.sum()),
         "requests_sent": requests_sent,
         "peak_in_flight": peak_in_flight(requests, clocks),
         "trace": (manifest.get("trace") or {}).get("file"),

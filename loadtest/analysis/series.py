@@ -23,24 +23,24 @@ def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
     of the second; a turn without an end (lost) is left out of it. Latencies are service times of the turns sent in
     the second.
     """
-    due = requests[metrics.offered(requests)].reset_index(drop=True)
-    planned_s, sent_s, done_s = (clocks.run_s(due, name) for name in ("scheduled_ns", "sent_ns", "done_ns"))
+    due = metrics.offered(requests)
+    planned_s, sent_s, done_s = (clocks.run_s(requests, name)[due] for name in ("scheduled_ns", "sent_ns", "done_ns"))
     instants = np.concatenate([planned_s, sent_s, done_s])
-    count = min(SECONDS_MAX, int(_second(instants).max()) + 1) if len(due) else 0
-    ok, broken_off = metrics.ok(due), metrics.broken_off(due)
+    count = min(SECONDS_MAX, int(_second(instants).max()) + 1) if due.any() else 0
+    ok, broken_off = metrics.ok(requests)[due], metrics.broken_off(requests)[due]
     columns: dict[str, npt.NDArray[np.intp]] = {
         "planned": _per_second(planned_s, count),
         "sent": _per_second(sent_s, count),
         "completed": _per_second(done_s[ok], count),
         "failed": _per_second(np.where(np.isnan(done_s), planned_s, done_s)[~ok & ~broken_off], count),
-        "in_flight": in_flight(due, clocks, count),
+        "in_flight": _open_at_ends(sent_s, done_s, count),
     }
-    bins = np.full(len(due), -1, dtype=np.intp)
+    bins = np.full(len(sent_s), -1, dtype=np.intp)
     bins[~np.isnan(sent_s)] = _second(sent_s)
     bins[bins >= count] = -1
     latencies = {
         f"{name}_{level}": grouped_quantile(bins, count, values, q)
-        for name, values in (("ttft_ms", metrics.ttft_ms(due)), ("e2e_ms", metrics.e2e_ms(due)))
+        for name, values in (("ttft_ms", metrics.ttft_ms(requests)[due]), ("e2e_ms", metrics.e2e_ms(requests)[due]))
         for level, q in (("p50", 0.50), ("p95", 0.95))
     }
     return [
@@ -55,7 +55,10 @@ def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
 
 def in_flight(requests: pd.DataFrame, clocks: Clocks, count: int) -> npt.NDArray[np.intp]:
     """Requests open at the end of each of the first `count` seconds; one without an end (lost) is left out."""
-    sent_s, done_s = (clocks.run_s(requests, name) for name in ("sent_ns", "done_ns"))
+    return _open_at_ends(clocks.run_s(requests, "sent_ns"), clocks.run_s(requests, "done_ns"), count)
+
+
+def _open_at_ends(sent_s: Floats, done_s: Floats, count: int) -> npt.NDArray[np.intp]:
     both = ~np.isnan(sent_s) & ~np.isnan(done_s)
     return np.cumsum(_per_second(sent_s[both], count) - _per_second(done_s[both], count))
 

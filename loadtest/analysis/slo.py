@@ -49,15 +49,16 @@ def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram)
     Returns the objective with observed, n, misses (None for ITL), verdict and why.
     """
     name, limit, kind = str(slo["metric"]), float(slo["limit"]), str(slo["kind"])
-    due = requests[metrics.offered(requests)].reset_index(drop=True)
+    due = metrics.offered(requests)
     named = _PERCENTILE.fullmatch(name)
     if name == "ok_share" and kind == "min":
-        judged = due[~metrics.broken_off(due)]
-        found = _share(metrics.ok(judged).astype(np.float64), limit)
+        judged = due & ~metrics.broken_off(requests)
+        found = _share(metrics.ok(requests)[judged].astype(np.float64), limit)
     elif named and named["metric"] in _LATENCIES and kind == "max" and 0 < float(named["level"]) < 100:
         metric, applies = _LATENCIES[named["metric"]]
-        dropped = ~metrics.tried(due) & ~np.isnan(applies(due))
-        found = _percentile(np.where(dropped, np.inf, metric(due)), float(named["level"]) / 100, limit)
+        dropped = ~metrics.tried(requests) & ~np.isnan(applies(requests))
+        values = np.where(dropped, np.inf, metric(requests))[due]
+        found = _percentile(values, float(named["level"]) / 100, limit)
     elif named and named["metric"] == "itl_ms" and kind == "max":
         found = _gaps(gaps, float(named["level"]) / 100, limit)
     else:

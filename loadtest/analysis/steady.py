@@ -160,7 +160,11 @@ def cohort_from(requests: pd.DataFrame, clocks: Clocks, found: dict[str, Any]) -
     if not begin_ns:
         return requests
     early = (requests["scheduled_ns"] + requests["clock_offset_ns"] < begin_ns).to_numpy(dtype=bool)
-    return requests.assign(phase=requests["phase"].mask(early, Phase.WARMUP.value))
+    kept = metrics.is_measured(requests) & ~early
+    phase = pd.Categorical.from_codes(
+        kept.astype(np.int8), categories=pd.Index([Phase.WARMUP.value, Phase.MEASURE.value])
+    )
+    return requests.assign(phase=phase)
 
 
 def withhold(latency: dict[str, Any]) -> None:
@@ -196,13 +200,13 @@ def _mean_answer_s(requests: pd.DataFrame) -> float:
 
 def _latency(requests: pd.DataFrame, clocks: Clocks, first: int, last: int) -> tuple[str, Floats]:
     """The name and the medians per second, of the turns due in it; what is censored counts as the longest seen."""
-    due = requests[metrics.offered(requests)].reset_index(drop=True)
-    name, values = "TTFT", metrics.ttft_ms(due)
+    due = metrics.offered(requests)
+    name, values = "TTFT", metrics.ttft_ms(requests)[due]
     if np.isnan(values).all():
-        name, values = "E2E", metrics.e2e_ms(due)
+        name, values = "E2E", metrics.e2e_ms(requests)[due]
     finite = values[np.isfinite(values)]
     longest = float(finite.max()) if len(finite) else 0.0
-    bins = np.floor(clocks.run_s(due, "scheduled_ns")).astype(np.intp) - first
+    bins = np.floor(clocks.run_s(requests, "scheduled_ns")[due]).astype(np.intp) - first
     bins[bins >= last - first] = -1
     medians = grouped_quantile(bins, last - first, values, 0.5)
     return name, np.where(np.isinf(medians), longest, medians)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from loadtest.analysis import metrics, nodes, series, slo, steady
 from loadtest.analysis.checks import check_run
-from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, Floats, read_joined
+from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
+from loadtest.analysis.frames import Clocks, Floats
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
@@ -33,12 +34,12 @@ def summarise(run: Path) -> dict[str, Any]:
     RunFolderError when the run is not joined yet or its files are damaged.
     """
     manifest = read_manifest(run)
-    requests = read_joined(run / JOINED_REQUESTS)
+    requests = read_turns(run, OF_THE_RUN)
     figures = _join_figures(run)
     clocks = Clocks.of(run, manifest, requests)
     found = steady.steadiness(requests, clocks, manifest)
     requests = steady.cohort_from(requests, clocks, found)
-    cohort = metrics.measured(requests)
+    cohort = read_turns(run, OF_MEASURED, metrics.is_measured(requests))
     gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found))
     latency, distributions = _latency(cohort, gaps)
     harness = _harness(manifest, cohort)
@@ -56,7 +57,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "steady": found,
         "result": _result(manifest, slos),
         "account": account,
-        "offered": offered(requests, clocks, manifest, found["from_s"]),
+        "offered": offered(requests, cohort, clocks, manifest, found["from_s"]),
         "latency": latency,
         "goodput": goodput(manifest.get("goodput") or {}, cohort, max(0.0, end_s(manifest) - found["from_s"])),
         "harness": harness,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from loadtest.analysis.frames import Clocks
+from loadtest.analysis.metrics import measured
 from loadtest.analysis.offered import offered
 from loadtest.records import RequestRecord
 from loadtest.traffic.profile import parse_profile
@@ -39,7 +40,7 @@ think_s = "fixed(1)"
 
 def offered_by(folder: Path, rows: Sequence[RequestRecord], **changes: Any) -> dict[str, Any]:
     told, requests = manifest(rows, **changes), frame(folder, rows)
-    return offered(requests, Clocks.of(folder, told, requests), told, float(told["warmup_s"]))
+    return offered(requests, measured(requests), Clocks.of(folder, told, requests), told, float(told["warmup_s"]))
 
 
 def profile(load: str) -> dict[str, str]:
