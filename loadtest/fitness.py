@@ -18,6 +18,10 @@ WORKER_CPU_SHARE_MAX = 0.90
 LOOP_OVERSHOOT_MS_P99_MAX = 20.0
 RECEIVE_ERROR_MS_P99_MAX = 20.0
 CLOCK_BOUND_MS_MAX = 50.0
+RULES = (
+    *("account", "ledger", "lost", "workers", "recorder", "dropped", "empty"),
+    *("send_lag", "receive_error", "loop", "cpu", "clock"),
+)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -146,3 +146,12 @@ def judge(folder: Path) -> int:
     if not path.exists() or run_step(["report", str(folder)]):
         return 1
     return exit_code(json.loads(path.read_text(encoding="utf-8")))
+
+
+def broken_rules(folder: Path) -> list[str] | None:
+    """The rules of fitness that the report found broken; None without a report."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return [reason["rule"] for reason in summary["fit"]["reasons"]]
+    except (OSError, ValueError, KeyError):
+        return None

@@ -15,6 +15,7 @@ def check_doors(environment: Environment) -> None:
     preflight.check_listening(
         parsed.master_bind_host if isinstance(environment.runner, MasterRunner) else None,
         parsed.web_host if web_ui is not None else None,
+        parsed.metrics_host if parsed.metrics_port else None,
         encrypted=parsed.encrypted_path,
         insecure=parsed.insecure,
         login=parsed.web_login,

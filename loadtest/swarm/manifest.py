@@ -139,7 +139,9 @@ class Manifest:
     def _worker(self, stripe: int, course: Course) -> dict[str, Any]:
         """What a worker reported last, and when it was not heard."""
         reports = self._reports
-        report = {k: v for k, v in reports.latest.get(stripe, {}).items() if k not in ("run", "final", "live")}
+        report = {
+            k: v for k, v in reports.latest.get(stripe, {}).items() if k not in ("run", "final", "live", "tokens")
+        }
         lost = stripe in reports.lost
 
         def run_s(at_ns: int) -> float:

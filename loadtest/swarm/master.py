@@ -13,11 +13,12 @@ from loadtest import runfolder
 from loadtest.clock import mono_ns
 from loadtest.records import Target
 from loadtest.swarm.attendance import LOOK_S, Attendance
-from loadtest.swarm.children import ChildError, Collector, Observer, close_command, judge
+from loadtest.swarm.children import ChildError, Collector, Observer, broken_rules, close_command, judge
 from loadtest.swarm.guard import Guard, Stop
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
 from loadtest.swarm.manifest import Course, Manifest, Settings
+from loadtest.swarm.prometheus import Watched
 from loadtest.swarm.reports import Reports
 from loadtest.swarm.rollcall import RollCall
 from loadtest.swarm.screen import Screen
@@ -53,10 +54,13 @@ class MasterRun:
         self.folder = settings.runs_dir / plan.run
         self.folder.mkdir(parents=True)
         self.reports = Reports(plan.run, stripes.values())
+        self.targets = targets
         self._manifest = Manifest(self.folder, profile, targets, settings, self.reports)
         self._attendance = Attendance(self.reports, profile.load.workers_lost_max)
         self._clerk = Clerk(plan.run, self.reports, self.folder, profile.load.workers_lost_max)
         self._mismatches: list[Mismatch] = []
+        self._account: dict[str, Any] | None = None
+        self._judged: list[str] | None = None  # the rules that the report found broken
         self.standing: Standing | None = None  # as of the last second
         self._guard = Guard(settings.ceilings)
         self.stopped_by: Stop | None = None
@@ -125,20 +129,40 @@ class MasterRun:
             gevent.sleep(LOOK_S)
             self._attendance.see_who_left(self._stopped_ns)
             self._attendance.see_who_is_quiet()
-            self.standing = self._clerk.standing(
-                t0_ns=self._t0_ns,
-                warmup_s=self.plan.warmup_us / 1e6,
-                planned_s=self.plan.horizon_us / 1e6,
-                ended=self.load_ended,
-                received=0 if self.collector is None else self.collector.received,
-                stored=0 if self.collector is None else self.collector.stored,
-            )
+            self.standing = self._stand()
             self._view.show(self.standing)
             if self.stopped_by is None and not self.load_ended:
                 self.stopped_by = self._guard.look(self.standing)
                 if self.stopped_by is not None:
                     logger.error("a ceiling is met, nothing more is offered: %s", self.stopped_by.text)
                     self._end_load()
+
+    def _stand(self) -> Standing:
+        return self._clerk.standing(
+            t0_ns=self._t0_ns,
+            warmup_s=self.plan.warmup_us / 1e6,
+            planned_s=self.plan.horizon_us / 1e6,
+            ended=self.load_ended,
+            received=0 if self.collector is None else self.collector.received,
+            stored=0 if self.collector is None else self.collector.stored,
+        )
+
+    def watched(self) -> Watched | None:
+        """What Prometheus is shown; None in the first second."""
+        if self.standing is None:
+            return None
+        return Watched(
+            standing=self.standing,
+            reports=self.reports,
+            targets=self.targets,
+            profile=self._profile.name,
+            profile_hash=profile_hash(self._profile),
+            mode=self._profile.load.mode,
+            seed=self.plan.seed,
+            account=self._account,
+            judged=self._judged,
+            over=self.exit_code is not None,
+        )
 
     # The end.
 
@@ -155,7 +179,7 @@ class MasterRun:
             self._leave_spools()
             return
         try:
-            account = self.collector.close(self.plan, self._t0_ns or 0, self._stripes_done())
+            account = self._account = self.collector.close(self.plan, self._t0_ns or 0, self._stripes_done())
         except ChildError as error:
             logger.error("%s", error)
             self._give_up_children()
@@ -168,7 +192,9 @@ class MasterRun:
         self._write_manifest("recorded", account)
         logger.info("run folder: %s (%d rows)", self.folder, account["rows"])
         self._finish_observer()
-        self.exit_code = judge(self.folder) if self._settings.report else 0
+        code = judge(self.folder) if self._settings.report else 0
+        self._judged = broken_rules(self.folder)
+        self.exit_code = code
 
     def _leave_spools(self) -> None:
         """Write down what `loadtest collect` needs beside the spools."""
@@ -195,6 +221,7 @@ class MasterRun:
 
     def _put_view_away(self) -> None:
         self._watcher.kill()
+        self.standing = self._stand()
         self._view.close()
 
     def _give_up_children(self) -> None:

@@ -21,6 +21,7 @@ from loadtest.swarm.children import ChildError
 from loadtest.swarm.doors import check_doors
 from loadtest.swarm.drain import drain_before_quit
 from loadtest.swarm.ending import CUT, cut_drain
+from loadtest.swarm.exposition import Exposition
 from loadtest.swarm.master import MasterRun
 from loadtest.swarm.patience import be_patient
 from loadtest.swarm.screen import view_for
@@ -50,6 +51,8 @@ class MasterSide:
         self._exit_code: int | None = None
         self._finishing = 0  # runs that are being joined or reported
         self._last_standing: Standing | None = None
+        self._last_run: MasterRun | None = None  # the one that is on, or the last one
+        self._exposition = Exposition(lambda: None if self._last_run is None else self._last_run.watched())
         self._or_refuse(lambda: check_doors(environment))
         self._asked = self._read_profile()
         self._run_time_s = self._take_over_run_time()
@@ -59,6 +62,7 @@ class MasterSide:
         else:
             add_tabs(environment.web_ui, self._standing)
         parsed = environment.parsed_options
+        self._or_refuse(self._show_metrics)
         self._own_view = bool(parsed.headless and not parsed.print_stats)
         # Locust's table, every two seconds, would tear the view apart; --print-stats brings it back.
         parsed.only_summary = parsed.only_summary or self._own_view
@@ -82,6 +86,13 @@ class MasterSide:
             if isinstance(self._runner, MasterRunner):
                 self._runner.server.close(linger=0)
             raise SystemExit(error.exit_code) from None
+
+    def _show_metrics(self) -> None:
+        parsed, web_ui = self._environment.parsed_options, self._environment.web_ui
+        if web_ui is not None:
+            self._exposition.add_to(web_ui, parsed.web_base_path or "")
+        if parsed.metrics_port:
+            self._exposition.listen(parsed.metrics_host, parsed.metrics_port)
 
     def _standing(self) -> Standing | None:
         """How the run stands, or how the last one ended."""
@@ -171,7 +182,9 @@ class MasterSide:
         )
         stripes = {client: stripe for stripe, client in enumerate(clients)}
         view = view_for(logging.getLogger("loadtest"), wanted=self._own_view and not parsed.no_screen)
-        self._run = MasterRun(plan, asked.profile, targets, settings, stripes, view=view, end_load=self._end_load)
+        self._run = self._last_run = MasterRun(
+            plan, asked.profile, targets, settings, stripes, view=view, end_load=self._end_load
+        )
         logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, asked.profile.name, plan.seed, len(clients))
         port = 0 if self._run.collector is None else self._run.collector.port
         if self._worker is not None:
@@ -334,6 +347,7 @@ class MasterSide:
         deadline = Deadline(FINISHED_WAIT_S)
         while (self._run is not None or self._finishing) and not deadline.over():
             gevent.sleep(0.1)
+        self._exposition.await_last_scrape()
         failed = self._runner.errors and self._environment.parsed_options.exit_code_on_error
         if self._exit_code or (self._exit_code == 0 and not failed):
             self._environment.process_exit_code = self._exit_code

@@ -81,6 +81,21 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="what encrypts the way to an address beyond this machine, as in wg0; kept in the manifest",
         include_in_web_ui=False,
     )
+    add(
+        "--metrics-port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="serve /metrics for Prometheus on a port of its own; the web page has it too, behind its login",
+        include_in_web_ui=False,
+    )
+    add(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address that --metrics-port listens on; beyond this machine it needs --encrypted-path or --insecure",
+        include_in_web_ui=False,
+    )
     add("--no-screen", action="store_true", help="plain lines instead of the live screen", include_in_web_ui=False)
     add("--save-text", action="store_true", help="keep what every answer said, in texts/ of the run folder")
     add("--no-observe", action="store_true", help="do not watch nodes and tasks while the run goes on")

@@ -102,15 +102,22 @@ def check_allowed(targets: Sequence[Target], allowed_hosts: Sequence[str]) -> No
 
 
 def check_listening(
-    master_host: str | None, web_host: str | None, *, encrypted: str, insecure: bool, login: bool
+    master_host: str | None,
+    web_host: str | None,
+    metrics_host: str | None = None,
+    *,
+    encrypted: str,
+    insecure: bool,
+    login: bool,
 ) -> None:
     """What listens beyond this machine needs an encrypted path, and a page a login too, or --insecure.
 
-    `master_host` and `web_host` are None for what does not listen at all.
+    An address is None for what does not listen at all. The metrics are figures only: they start nothing.
     """
     if insecure:
         return
-    for host, option in ((master_host, "--master-bind-host"), (web_host, "--web-host")):
+    listening = ((master_host, "--master-bind-host"), (web_host, "--web-host"), (metrics_host, "--metrics-host"))
+    for host, option in listening:
         if host is not None and not _is_loopback(host) and not encrypted:
             raise SetupError(
                 f"{option} {host} is open to other machines and nothing there is encrypted: use an SSH tunnel, name "

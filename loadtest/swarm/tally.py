@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 from loadtest.quantiles import LogHistogram
 from loadtest.records import NOT_SENT, Outcome, RequestRecord, cancelled_by_member
+from loadtest.swarm.otel import TokenCounts
 
-METRICS = ("ttft", "tpot", "itl", "e2e", "send_lag", "first_content_bound")
+METRICS = ("ttfc", "ttft", "tpot", "itl", "e2e", "send_lag", "first_content_bound")
 
 
 class Distribution:
@@ -74,6 +75,7 @@ class Tally:
         self._cells: Cells = {}
         self.prompt_tokens = 0  # of all turns that were sent, as the server tells it, else as planned
         self.output_tokens = 0
+        self._tokens: dict[tuple[str, str], TokenCounts] = {}  # by target, and "input" or "output"
 
     def seen(self, record: RequestRecord) -> None:
         """Count one turn that was tried."""
@@ -87,8 +89,7 @@ class Tally:
             began_ns = record.connecting_ns if opened else record.sent_ns
             assert began_ns is not None
             cell["send_lag"].values.add(began_ns - record.scheduled_ns)
-            self.prompt_tokens += record.usage_prompt_tokens or record.prompt_tokens_planned
-            self.output_tokens += output_tokens(record)
+            self._count_tokens(record)
         if record.first_content_bound_ns is not None:
             cell["first_content_bound"].values.add(record.first_content_bound_ns)
         if record.itl_keys:
@@ -97,7 +98,7 @@ class Tally:
         broken_off = cancelled_by_member(record.outcome, record.error_kind)
         if broken_off:
             if record.stream:
-                self._broken_off(record, cell["ttft"])
+                self._broken_off(record, cell)
             return
         if not good:
             cell["e2e"].censored += 1
@@ -106,23 +107,40 @@ class Tally:
         if record.stream:
             self._streamed(record, cell, good)
 
+    def _count_tokens(self, record: RequestRecord) -> None:
+        prompt, output = record.usage_prompt_tokens or record.prompt_tokens_planned, output_tokens(record)
+        self.prompt_tokens += prompt
+        self.output_tokens += output
+        for kind, tokens in (("input", prompt), ("output", output)):
+            counted = self._tokens.get((record.target, kind))
+            if counted is None:
+                counted = self._tokens[record.target, kind] = TokenCounts()
+            counted.add(tokens)
+
+    def tokens(self) -> list[list[Any]]:
+        """Target, kind, requests by the buckets of `otel.TOKEN_BOUNDS` and the sum of tokens, since the start."""
+        return [[*key, list(counted.counts), counted.sum] for key, counted in self._tokens.items()]
+
     def _streamed(self, record: RequestRecord, cell: dict[str, Distribution], good: bool) -> None:
         if not good:
-            cell["ttft"].censored += 1
-            cell["tpot"].censored += 1
+            for metric in ("ttfc", "ttft", "tpot"):
+                cell[metric].censored += 1
             return
+        if record.first_chunk_ns is not None and record.sent_ns is not None:
+            cell["ttfc"].values.add(record.first_chunk_ns - record.sent_ns)
         if record.first_content_ns is not None and record.sent_ns is not None:
             cell["ttft"].values.add(record.first_content_ns - record.sent_ns)
         per_token_ns = tpot_ns(record)
         if per_token_ns is not None:
             cell["tpot"].values.add(per_token_ns)
 
-    def _broken_off(self, record: RequestRecord, ttft: Distribution) -> None:
+    def _broken_off(self, record: RequestRecord, cell: dict[str, Distribution]) -> None:
         """What was seen before the member broke off counts; who saw nothing waited in vain."""
-        if record.first_content_ns is not None and record.sent_ns is not None:
-            ttft.values.add(record.first_content_ns - record.sent_ns)
-        elif record.error_kind == "after_s":
-            ttft.censored += 1
+        for metric, first_ns in (("ttfc", record.first_chunk_ns), ("ttft", record.first_content_ns)):
+            if first_ns is not None and record.sent_ns is not None:
+                cell[metric].values.add(first_ns - record.sent_ns)
+            elif record.error_kind == "after_s":
+                cell[metric].censored += 1
 
     def delta(self) -> dict[str, Any]:
         """What came since the last call, as plain data for a message; its number is one more than the last one's."""

@@ -163,6 +163,7 @@ class WorkerRun:
             "models": [[*said, n] for said, n in self._turns.models.items()],
             "prompt_tokens": self._tally.prompt_tokens,
             "output_tokens": self._tally.output_tokens,
+            "tokens": self._tally.tokens(),
             "live": self._tally.delta(),
             **self._recorder.figures(),
             **reactor,
