@@ -218,6 +218,20 @@ class NodeSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     commit_pending: int | None = None
 
 
+class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said a node is, when it was said first or changed.
+
+    No documented route tells any of it: the entries of a router's `/miners` may, and files that are imported may.
+    """
+
+    source: str  # "miners" or "import"
+    node: str  # address, lower case
+    observed_wall_ns: int
+    operator: str | None = None
+    hardware: str | None = None  # a class of machines, in the words of who said it
+    level: int | None = None
+
+
 class RouterSample(msgspec.Struct, frozen=True, kw_only=True):
     """One poll of a router's or backend's status route; `error` is "" or why it gave nothing."""
 

@@ -5,6 +5,7 @@
       requests/*.parquet       one row per planned turn           (RequestRecord)
       tasks/*.parquet          look-ups of tasks                  (TaskRecord)
       snapshots/*.parquet      what was said of nodes             (NodeSnapshot)
+      descriptions/*.parquet   operator, hardware and level of nodes, where told (NodeDescription)
       router/*.parquet         router status samples              (RouterSample)
       sessions/*.parquet       what was said of sessions          (SessionSample)
       charges/*.parquet        lines of a bill, when imported     (ChargeRecord)
@@ -38,6 +39,7 @@ from loadtest.records import (
     TRUTH_VERSION,
     AnswerText,
     ChargeRecord,
+    NodeDescription,
     NodeSnapshot,
     RequestRecord,
     RouterSample,
@@ -55,6 +57,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "requests": RequestRecord,
     "tasks": TaskRecord,
     "snapshots": NodeSnapshot,
+    "descriptions": NodeDescription,
     "router": RouterSample,
     "sessions": SessionSample,
     "charges": ChargeRecord,

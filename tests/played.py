@@ -19,7 +19,15 @@ import msgspec
 from loadtest.observe import parse
 from loadtest.observe.lookups import Lookups
 from loadtest.observe.rows import Row
-from loadtest.records import ChargeRecord, NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
+from loadtest.records import (
+    ChargeRecord,
+    NodeDescription,
+    NodeSnapshot,
+    RequestRecord,
+    RouterSample,
+    SessionSample,
+    TaskRecord,
+)
 from loadtest.runfolder import write_manifest, write_part
 from loadtest.simulator import control
 from loadtest.simulator.faults import Faults
@@ -74,6 +82,7 @@ class Player:
         self.requests: list[RequestRecord] = []
         self.models: Counter[tuple[str, str]] = Counter()  # session and model told
         self.snapshots: list[NodeSnapshot] = []
+        self.descriptions: list[NodeDescription] = []
         self.sessions: list[SessionSample] = []
         self.router: list[RouterSample] = []
         self.tasks: list[TaskRecord] = []
@@ -196,6 +205,9 @@ class Player:
             status = control.status(network, 1, 10.0, 10.0)
             self.router.append(parse.router_status(_json(status), TARGET, now_ns))
             return
+        last = {one.node: (one.operator, one.hardware, one.level) for one in self.descriptions}
+        entries = parse.miners(_json(control.miners(network)), now_ns)
+        self.descriptions += [e for e in entries if (e.operator, e.hardware, e.level) != last.get(e.node)]
         told = {row.node_as_seen.lower(): row.node_as_seen for row in self.snapshots}
         for seen in told.values():
             for name, series in (
@@ -223,6 +235,7 @@ class Player:
             ("tasks", self.tasks, TaskRecord),
             ("snapshots", self.snapshots, NodeSnapshot),
             ("sessions", self.sessions, SessionSample),
+            ("descriptions", self.descriptions, NodeDescription),
             ("router", self.router, RouterSample),
             ("charges", self._bill(), ChargeRecord),
         ):

@@ -13,6 +13,7 @@ import pytest
 from analysis.run_factory import NODE_A, NODE_B, board, failed, task, turn, unsent, write_run
 
 from loadtest.analysis import metrics
+from loadtest.analysis.cells import Rows
 from loadtest.analysis.frames import JOINED_REQUESTS, read_joined
 from loadtest.analysis.join import join_run
 from loadtest.analysis.nodes import by_node
@@ -79,7 +80,7 @@ def test_the_nodes_are_those_of_the_report(place: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(place)
     answer = by_pandas(PAIRS["Per serving node, as in the report"])
     rows = metrics.measured(read_joined(place / "runs" / "demo" / JOINED_REQUESTS))
-    expected = {row["node"]: row for row in by_node(rows)}
+    expected = {row["node"]: row for row in by_node(Rows(rows))}
     assert len(expected) == 2 and any(row["failed"] for row in expected.values())
     for found in answer.to_dict("records"):
         for name in ("requests", "ok", "e2e_ms_p50", "e2e_ms_p95", "reputation"):

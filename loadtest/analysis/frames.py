@@ -61,6 +61,14 @@ def snapshots_frame(run: Path) -> pd.DataFrame:
     return groups[counts].sum(min_count=1).merge(groups[times].max(), on=keys, validate="1:1")
 
 
+def descriptions_frame(run: Path) -> pd.DataFrame:
+    """What was said of what nodes are: node, observed_wall_ns, operator, hardware, level, in the order of time."""
+    columns = ["node", "observed_wall_ns", "operator", "hardware", "level"]
+    frame = to_frame(read_table(run, "descriptions", columns))
+    frame["node"] = frame["node"].str.lower()
+    return frame.sort_values("observed_wall_ns", kind="stable", ignore_index=True)
+
+
 def read_joined(path: Path) -> pd.DataFrame:
     """A whole joined table as a frame, for people and small runs; RunFolderError when it is missing, damaged or of
     another version. What the report needs of a run of any length is read by `columns.read_turns`.

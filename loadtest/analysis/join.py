@@ -19,7 +19,15 @@ import pyarrow as pa
 from loadtest.analysis import metrics
 from loadtest.analysis.attribution import Attribution, attribute, lookups_of
 from loadtest.analysis.batches import BATCH_ROWS, JoinedFile, request_batches, to_table
-from loadtest.analysis.frames import JOINED_MINERS, JOINED_REQUESTS, Clocks, Floats, snapshots_frame, to_frame
+from loadtest.analysis.frames import (
+    JOINED_MINERS,
+    JOINED_REQUESTS,
+    Clocks,
+    Floats,
+    descriptions_frame,
+    snapshots_frame,
+    to_frame,
+)
 from loadtest.analysis.percentiles import number, present_quantile
 from loadtest.analysis.reputation import Reputation
 from loadtest.runfolder import (
@@ -51,7 +59,7 @@ def join_run(
     clocks = Clocks.of(run, manifest, _instants(run, manifest))
     snapshots = snapshots_frame(run)
     warnings = _warnings(run, set(snapshots["source"].unique()), partial)
-    observed, reputation = len(snapshots) > 0, Reputation.of(snapshots)
+    observed, reputation = len(snapshots) > 0, Reputation.of(snapshots, descriptions_frame(run))
     del snapshots  # the histories are a tenth of it
     lookups = lookups_of(read_table(run, "tasks"))
     tolerance_s = _tolerance_s(manifest) if tolerance_s is None else tolerance_s

@@ -49,7 +49,7 @@ def describe(values: Floats, waited: Floats | None = None) -> dict[str, Any]:
         if n < SMALLEST_INTERVAL[name]:
             found[f"{name}_text"] = f"n too small ({n} < {SMALLEST_INTERVAL[name]})" if n else "no values"
         elif value == math.inf:
-            found[f"{name}_text"] = _more_than(quantile(least, q), found["max"])
+            found[f"{name}_text"] = more_than(quantile(least, q), found["max"])
     return found
 
 
@@ -155,7 +155,7 @@ def _interval(ordered: Floats, q: float) -> list[float] | None:
     return [round(float(ordered[ranks[0] - 1]), 3), round(float(ordered[ranks[1] - 1]), 3)]
 
 
-def _more_than(waited_ms: float | None, longest_ms: float | None) -> str:
+def more_than(waited_ms: float | None, longest_ms: float | None) -> str:
     """ "> 120 s": the larger of what was waited and the longest answer, rounded down so that the claim stays true."""
     least_ms = max(longest_ms or 0.0, waited_ms if waited_ms is not None and math.isfinite(waited_ms) else 0.0)
     if least_ms <= 0:

@@ -11,6 +11,7 @@ score, and how long ago the node was last active. They are null where the snapsh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,18 +68,22 @@ class Reputation:
 
     board: Series  # lifetime rates of the leaderboard
     session: Series  # the session series, user tasks
+    levels: History | None = None  # None: nobody told a level
 
     @classmethod
-    def of(cls, snapshots: pd.DataFrame) -> Reputation:
-        """From `frames.snapshots_frame`; RunFolderError when a source has two rows of one node at one instant."""
-        return cls(_board(snapshots), _session(snapshots))
+    def of(cls, snapshots: pd.DataFrame, descriptions: pd.DataFrame | None = None) -> Reputation:
+        """From `frames.snapshots_frame`; RunFolderError when a source has two rows of one node at one instant.
+
+        `descriptions` is `frames.descriptions_frame`, which may tell levels.
+        """
+        return cls(_board(snapshots), _session(snapshots), None if descriptions is None else _levels(descriptions))
 
     def before(self, requests: pd.DataFrame, bound_ns: Any, tolerance_s: float) -> pd.DataFrame:
         """Reputation of each row's `node` as of `sent_wall_ns - bound_ns`, from both series, in percent.
 
         Columns, one row per request in the same order: reputation (lifetime rates of the leaderboard),
         snapshot_observed_wall_ns, snapshot_age_s, reputation_reason, and the same of the session series (user tasks)
-        with `session` in the name; then FEATURES. A reason is null where there is a value.
+        with `session` in the name; then FEATURES and `level`. A reason is null where there is a value.
         """
         nodes = pa.array(requests["node"], type=pa.large_string(), from_pandas=True).dictionary_encode()
         sent = requests["sent_wall_ns"].notna().to_numpy(dtype=bool)
@@ -87,6 +92,9 @@ class Reputation:
         for series, names, prefix in ((self.board, _BOARD, ""), (self.session, _SESSION, "session_")):
             found = series.history.before(nodes, sent_ns, sent, bound_ns, tolerance_s)
             columns |= series.columns(found, names, prefix)
+        columns["level"] = np.full(len(requests), np.nan)
+        if self.levels is not None:  # told when it changes: it holds until something else is told
+            columns["level"] = self.levels.before(nodes, sent_ns, sent, bound_ns, math.inf).value
         return pd.DataFrame(columns, index=requests.index)
 
 
@@ -109,6 +117,14 @@ def _session(snapshots: pd.DataFrame) -> Series:
     newest_s = _sorted(rows, "effective_s", history)
     window = window_of_lists(history.starts, history.observed_ns, precommit, commit, np.asarray(pending), newest_s)
     return Series(history, _features(window), _quiet_s(history, newest_s))
+
+
+def _levels(descriptions: pd.DataFrame) -> History | None:
+    told = descriptions[descriptions["level"].notna()].drop_duplicates(["node", "observed_wall_ns"], keep="last")
+    if not len(told):
+        return None
+    nodes = pa.array(told["node"], type=pa.large_string(), from_pandas=True)
+    return History(nodes, told["observed_wall_ns"].to_numpy(dtype=np.int64), _floats(told, "level"), "descriptions")
 
 
 def _history(rows: pd.DataFrame, names: tuple[str, str], source: str) -> History:

@@ -14,7 +14,7 @@ import pandas as pd
 from loadtest.analysis import metrics, nodes, series, slo, steady
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
-from loadtest.analysis.frames import Clocks, Floats
+from loadtest.analysis.frames import Clocks, Floats, descriptions_frame
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
@@ -63,11 +63,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "harness": harness,
         "attribution": figures["attribution"],
         "join": figures["join"],
-        "nodes": nodes.by_node(cohort),
-        "bands": nodes.by_band(cohort),
-        "personas": nodes.by_column(cohort, "persona"),
-        "targets": nodes.by_column(cohort, "target"),
-        "turns": nodes.by_turn(cohort),
+        **nodes.tables(cohort, descriptions_frame(run)),
         "findings": [finding.as_json() for finding in check_run(run)],
         "series": series.seconds(requests, clocks),
         "distributions": distributions,

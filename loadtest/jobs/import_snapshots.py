@@ -63,7 +63,8 @@ def import_text(account: dict[str, Any]) -> str:
     """The account on a few lines."""
     lines = [
         f"{account['read']:,} rows read = {account['stored']:,} stored + {account['already_there']:,} in the folder "
-        f"already + {account['mistaken']:,} mistakes",
+        f"already + {account['mistaken']:,} mistakes"
+        + (f" + {account['described_only']:,} that only describe a node" if account.get("described_only") else ""),
     ]
     if account.get("kind") == "charges":
         lines.append(f"new charges of {account['sessions']:,} sessions: {account['amount']} of the smallest unit")

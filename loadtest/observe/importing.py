@@ -1,8 +1,9 @@
 """Snapshots that others stored, into a run folder: rows checked one by one, and an account of all that was found.
 
-Good rows become parts of snapshots/. A row that is not good is a line of the account, with its file and row, so that
-rows read = stored + already there + mistakes. The account is imports/<stamp>.json in the run folder; it also has what
-the stored rows show: holes in time, nodes missing in some leaderboards, counters that began again.
+Good rows become parts of snapshots/, and what they say their node is, parts of descriptions/. A row that is not good is
+a line of the account, with its file and row, so that rows read = stored + already there + mistakes + rows that only
+describe a node. The account is imports/<stamp>.json in the run folder; it also has what the stored rows show: holes in
+time, nodes missing in some leaderboards, counters that began again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from loadtest.observe.history import History
 from loadtest.observe.store import ROWS_MAX
 from loadtest.observe.stored_files import stored_rows
 from loadtest.observe.stored_rows import Reader, Row
-from loadtest.records import NodeSnapshot, RouterSample
+from loadtest.records import NodeDescription, NodeSnapshot, RouterSample
 
 FOLDER_ROWS_MAX = 4_000_000  # of one run folder: the key of each is held
 MISTAKES_KEPT = 10_000
@@ -38,9 +39,11 @@ class Import:
         self._there = self._keys_there()
         self._taken: set[int] = set()
         self._buffer: list[NodeSnapshot] = []
+        self._descriptions: dict[tuple[str, int], NodeDescription] = {}  # by node and instant
+        self._last_described: dict[str, NodeDescription] = {}
         self._parts = 0
         self._history = History()
-        self.read = self.stored = self.already = self.mistaken = 0
+        self.read = self.stored = self.already = self.mistaken = self.described_only = 0
         self.mistakes: list[str] = []
         self.unread: dict[str, list[str]] = {}
 
@@ -57,6 +60,9 @@ class Import:
     def finish(self) -> dict[str, Any]:
         """Write what is left and the account, which is returned too."""
         self._flush()
+        if self._descriptions:
+            part = self._run / "descriptions" / f"{self._name}.parquet"
+            runfolder.write_part(part, list(self._descriptions.values()), NodeDescription)
         found = self._history.findings()
         gaps = [
             RouterSample(target="import", source=hole.source, observed_wall_ns=hole.from_wall_ns, error=hole.text)
@@ -69,6 +75,8 @@ class Import:
             "read": self.read,
             "stored": self.stored,
             "already_there": self.already,
+            "described_only": self.described_only,
+            "descriptions": len(self._descriptions),
             "mistaken": self.mistaken,
             "mistakes": self.mistakes,
             "mistakes_not_listed": self.mistaken - len(self.mistakes),
@@ -88,8 +96,13 @@ class Import:
         runfolder.update_manifest(self._run, imported={"period_s": longest_s})
 
     def _take(self, row: Row, path: Path) -> None:
+        if row.described is not None:
+            self._describe(row.described)
         if row.snapshot is None:
-            self._mistake(f"{path}, {row.where}: {row.mistake}")
+            if row.mistake:
+                self._mistake(f"{path}, {row.where}: {row.mistake}")
+            else:
+                self.described_only += 1
             return
         one = row.snapshot
         if self._key(one.source, one.node, "", one.observed_wall_ns) in self._there:
@@ -111,6 +124,14 @@ class Import:
         self.stored += 1
         if len(self._buffer) >= ROWS_MAX:
             self._flush()
+
+    def _describe(self, one: NodeDescription) -> None:
+        """Kept when it says something new: a leaderboard repeats what its nodes are in every row."""
+        last = self._last_described.get(one.node)
+        if last is not None and _words(last) == _words(one) and last.observed_wall_ns <= one.observed_wall_ns:
+            return
+        self._last_described[one.node] = one
+        self._descriptions[one.node, one.observed_wall_ns] = one
 
     def _flush(self) -> None:
         if self._buffer:
@@ -139,6 +160,10 @@ class Import:
             if len(found) > FOLDER_ROWS_MAX:
                 raise runfolder.RunFolderError(f"{self._run}: more than {FOLDER_ROWS_MAX:,} snapshots already")
         return found
+
+
+def _words(one: NodeDescription) -> tuple[str | None, str | None, int | None]:
+    return one.operator, one.hardware, one.level
 
 
 def files_of(paths: Sequence[Path]) -> Iterator[Path]:

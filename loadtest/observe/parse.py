@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from loadtest.records import NodeSnapshot, RouterSample, SessionSample
+from loadtest.records import NodeDescription, NodeSnapshot, RouterSample, SessionSample
 
 PENDING_S = 180  # a community watcher waits this long for the success that belongs to an entry
 STATUS_ENDED = 4  # of a task: its session has closed it, no further result will come
 ADDRESS_LETTERS_MAX = 128
 SESSIONS_MAX = 1_000
+MINERS_MAX = 5_000
+WORDS_MAX = 80  # letters of an operator's or a hardware's name
 _INT64_MAX = 2**63 - 1
 _COUNTERS = ("precommit", "commit", "prepare", "create")
 
@@ -184,6 +186,51 @@ def router_status(body: Any, target: str, observed_wall_ns: int) -> RouterSample
         memory_usage=_real(body.get("memory_usage")),
         uptime=_real(body.get("uptime")),
     )
+
+
+def miners(body: Any, observed_wall_ns: int) -> tuple[NodeDescription, ...]:
+    """`/api/v1/miners`, the first MINERS_MAX of it: {"nodes": {key: entry}}, {"miners": [...]} or the bare list.
+
+    What an entry holds is not documented. One that tells an operator, a hardware class or a level gives a row; the
+    others say nothing of what their node is.
+    """
+    found = body
+    if isinstance(body, dict):
+        found = body.get("nodes", body.get("miners"))
+    if not isinstance(found, dict | list):
+        raise ParseError(f"miners: expected an object or a list of nodes, got {kind_of(body)}")
+    entries = list(found.items() if isinstance(found, dict) else (("", entry) for entry in found))[:MINERS_MAX]
+    return tuple(
+        described
+        for key, entry in entries
+        if isinstance(entry, dict)
+        and (
+            described := description(
+                entry, entry.get("address") or entry.get("miner") or key, "miners", observed_wall_ns
+            )
+        )
+    )
+
+
+def description(fields: dict[str, Any], node: Any, source: str, observed_wall_ns: int) -> NodeDescription | None:
+    """What an object says its node is; None when it says nothing of it, or of no node."""
+    operator, hardware = (_word(fields.get(name)) for name in ("operator", "hardware"))
+    level = whole(fields.get("level"))
+    if (operator, hardware, level) == (None, None, None) or not isinstance(node, str) or not node.strip():
+        return None
+    return NodeDescription(
+        source=source,
+        node=address_as_seen(node).lower(),
+        observed_wall_ns=observed_wall_ns,
+        operator=operator,
+        hardware=hardware,
+        level=level,
+    )
+
+
+def _word(value: Any) -> str | None:
+    text = " ".join(value.split())[:WORDS_MAX] if isinstance(value, str) else ""
+    return text or None
 
 
 def sessions(body: Any, target: str, observed_wall_ns: int) -> tuple[SessionSample, ...]:

@@ -10,6 +10,7 @@ from loadtest import runfolder
 from loadtest.client.control import ControlClient
 
 # Which key of the profile's [observe] says how often a source is asked.
+MINERS_S = 60.0  # what a node is hardly changes, and the list of a large network is long
 _PERIODS = {
     "leaderboard": "leaderboard_s",
     "reputation": "reputation_s",
@@ -25,6 +26,7 @@ class Plan(NamedTuple):
     host: str
     seed: int
     periods_ns: dict[str, int]
+    miners_ns: int
     grace_s: float
     lookup_share_max: float
     lookup_deadline_s: float
@@ -44,6 +46,7 @@ def read_plan(run: Path) -> Plan:
             periods_ns={
                 source: max(1, int(float(rules.get(key, rules["poll_s"])) * 1e9)) for source, key in _PERIODS.items()
             },
+            miners_ns=max(1, int(max(MINERS_S, float(rules["poll_s"])) * 1e9)),
             grace_s=float(rules["grace_s"]),
             lookup_share_max=float(rules["lookup_share_max"]),
             lookup_deadline_s=float(rules["lookup_deadline_s"]),

@@ -13,7 +13,7 @@ from loadtest.observe.rows import COLUMNS, Row
 from loadtest.observe.serving import Served, Serving, scaled
 from loadtest.observe.sources import Source
 from loadtest.observed import FILE, Observed, ObservedNode, Router
-from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
+from loadtest.records import NodeDescription, NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
 
 ROWS_MAX = 20_000  # per table before it is written at once
 # What live.json shows at most beside its nodes.
@@ -21,6 +21,9 @@ ROUTERS_SHOWN = 20
 TARGETS_SHOWN = 20  # of one router
 SOURCES_SHOWN = 40
 ERROR_LETTERS_MAX = 160
+
+
+Observation = NodeSnapshot | NodeDescription | RouterSample | SessionSample | TaskRecord
 
 
 class Store:
@@ -32,7 +35,9 @@ class Store:
         self._parts = 0
         self._rows: dict[str, list[msgspec.Struct]] = {table: [] for table in _TABLE.values()}
 
-    def add(self, records: Iterable[NodeSnapshot | RouterSample | SessionSample | TaskRecord]) -> None:
+    def add(
+        self, records: Iterable[NodeSnapshot | NodeDescription | RouterSample | SessionSample | TaskRecord]
+    ) -> None:
         for record in records:
             table = self._rows[_TABLE[type(record)]]
             table.append(record)
@@ -51,6 +56,7 @@ class Store:
 
 _TABLE: dict[type, str] = {
     NodeSnapshot: "snapshots",
+    NodeDescription: "descriptions",
     RouterSample: "router",
     SessionSample: "sessions",
     TaskRecord: "tasks",

@@ -17,7 +17,7 @@ from loadtest.observe import parse
 from loadtest.observe.parse import ParseError, kind_of
 from loadtest.observe.stored_files import INSTANT_NAMES, NODE_NAMES, field_word
 from loadtest.observe.stored_json import Found, Twice
-from loadtest.records import NodeSnapshot
+from loadtest.records import NodeDescription, NodeSnapshot
 
 SERIES = ("reputation", "session-reputation")
 SOURCES = ("leaderboard", *SERIES)
@@ -36,6 +36,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "node_id": ("nodeid",),
     "source": ("source",),
     "effective": ("effectives", "effectiveat"),
+    "operator": ("operator",),
+    "hardware": ("hardware", "hardwareclass"),
+    "level": ("level", "currentlevel", "cognitivelevel"),
     "last_active": ("lastactive", "lastactives", "lastactivetimestamp"),
     "ping_counter": ("pingcounter", "ping"),
     **{f"{s}_points": (f"{s}points", f"{s}point") for s in _STAGES},
@@ -57,12 +60,16 @@ class Told(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A snapshot, or why there is none. `node_id` tells several nodes of one owner apart."""
+    """A snapshot, or why there is none. `node_id` tells several nodes of one owner apart.
+
+    `described` is what the row says its node is; a row may say that and count nothing.
+    """
 
     where: str
     snapshot: NodeSnapshot | None
     node_id: str
     mistake: str
+    described: NodeDescription | None = None
 
 
 class Reader:
@@ -85,7 +92,10 @@ class Reader:
                 yield told
                 continue
             try:
-                yield Row(told.where, self._snapshot(told), str(told.fields.get("node_id") or ""), "")
+                described, counts = self._described(told), [told.fields.get(name) for name in (*_COUNTS, *_LISTS)]
+                is_counted = any(value is not None and value != "" for value in counts) or described is None
+                snapshot = self._snapshot(told) if is_counted else None
+                yield Row(told.where, snapshot, str(told.fields.get("node_id") or ""), "", described)
             except (ValueError, ParseError) as error:
                 yield Row(told.where, None, "", str(error))
 
@@ -108,7 +118,7 @@ class Reader:
             owner = fields.get("node", node)
             yield from self._taken_apart(where, value[inner], observed, owner, depth + 1)
             return
-        if "node" in fields or (node is not None and any(name in fields for name in (*_COUNTS, *_LISTS))):
+        if "node" in fields or (node is not None and any(name in fields for name in (*_COUNTS, *_LISTS, *_WORDS))):
             self._note_unread(value)
             yield Told(where, fields, observed, node)
             return
@@ -170,6 +180,13 @@ class Reader:
             **{name: count or None if name.endswith("_counter") else count for name, count in counts.items()},
         )
 
+    def _described(self, told: Told) -> NodeDescription | None:
+        fields = told.fields
+        if all(fields.get(name) in (None, "") for name in _WORDS):
+            return None
+        seen = parse.address_as_seen(fields.get("node", told.node))
+        return parse.description(fields, seen, "import", self._observed(told.observed))
+
     def _series_row(self, lists: dict[str, Any], source: str, node: str, observed_ns: int) -> NodeSnapshot:
         """Entries younger than 180 s at the time of the snapshot are pending, as for a live answer."""
         body: dict[str, Any] = {}
@@ -209,6 +226,7 @@ class Reader:
         return at_ns
 
 
+_WORDS = ("operator", "hardware", "level")
 _LISTS = tuple(name for name in _NAMES if name.endswith("timestamps"))
 
 

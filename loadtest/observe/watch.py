@@ -25,7 +25,7 @@ from loadtest.observe.asking import Answer, Askers, Question
 from loadtest.observe.lookups import Lookup, Lookups
 from loadtest.observe.parse import ParseError
 from loadtest.observe.plan import Clients, read_plan
-from loadtest.observe.sources import NodeSources, Source
+from loadtest.observe.sources import NODES_MAX, NodeSources, Source
 from loadtest.observe.store import LiveNodes, LiveRouters, NewRows, Store, source_table, write_live
 from loadtest.observed import VERSION, Observed, fitting
 from loadtest.records import NodeSnapshot, RouterSample
@@ -57,6 +57,7 @@ class Watch:
             Askers(threads, self._answers) for threads in (BOARD_THREADS, NODE_THREADS, LOOKUP_THREADS)
         )
         self._new_rows = NewRows(run)
+        self._described: dict[str, tuple[str | None, str | None, int | None]] = {}  # what each node was last said to be
         self._store = Store(run, wall_ns())
         self._live_nodes = LiveNodes()
         self._live_routers = LiveRouters()
@@ -221,6 +222,14 @@ class Watch:
         for target in source.targets:
             self._store.add(parse.sessions(answer.body, target, answer.wall_ns))
 
+    def _miners(self, source: Source, answer: Answer) -> None:
+        """What nodes are, when it is told first or changes."""
+        for one in parse.miners(answer.body, answer.wall_ns):
+            said = (one.operator, one.hardware, one.level)
+            if self._described.get(one.node) != said and len(self._described) < NODES_MAX:
+                self._described[one.node] = said
+                self._store.add([one])
+
     def _snapshots(self, rows: list[NodeSnapshot] | tuple[NodeSnapshot, ...]) -> None:
         self._store.add(rows)
         self._live_nodes.add(rows)
@@ -238,6 +247,7 @@ class Watch:
             if able:
                 path = "/api/v1/sessions"
                 sources.append(Source("sessions", client, path, periods_ns["sessions"], targets=tuple(able)))
+                sources.append(Source("miners", client, "/api/v1/miners", self._plan.miners_ns, targets=tuple(able)))
         return sources
 
     def _all_sources(self) -> list[Source]:
@@ -272,6 +282,7 @@ _READERS: dict[str, Callable[[Watch, Source, Answer], None]] = {
     "leaderboard": Watch._leaderboard,
     "status": Watch._status,
     "sessions": Watch._sessions,
+    "miners": Watch._miners,
     "reputation": Watch._reputation,
     "session-reputation": Watch._reputation,
 }

@@ -32,7 +32,8 @@ KEYS = {
     "goodput",
     "findings",
     "steady",
-    *("nodes", "bands", "personas", "targets", "turns", "series", "distributions", "limits", "warnings"),
+    *("nodes", "bands", "personas", "targets", "turns", "sessions", "prompts", "operators", "hardware"),
+    *("levels", "no_source", "series", "distributions", "limits", "warnings"),
 }
 
 

@@ -17,6 +17,7 @@ from loadtest.records import (
     SCHEMA_VERSION,
     TRUTH_VERSION,
     AnswerText,
+    NodeDescription,
     NodeSnapshot,
     Outcome,
     Phase,
@@ -28,7 +29,8 @@ from loadtest.records import (
 )
 from loadtest.runfolder import arrow_schema, read_part, write_part
 
-RECORDS = [RequestRecord, AnswerText, TaskRecord, NodeSnapshot, RouterSample, SessionSample, TruthRecord]
+RECORDS = [RequestRecord, AnswerText, TaskRecord, NodeSnapshot, NodeDescription, RouterSample, SessionSample]
+RECORDS.append(TruthRecord)
 REQUEST_SAMPLE: dict[str, typing.Any] = {
     "run": "20261122T104500Z-ab12",
     "worker": 1,
@@ -80,6 +82,8 @@ FIELDS = {
         commit_points int64?, commit_counter int64?, prepare_points int64?, prepare_counter int64?,
         create_points int64?, create_counter int64?, precommit_all int64?, precommit_success int64?,
         precommit_pending int64?, commit_all int64?, commit_success int64?, commit_pending int64?""",
+    "NodeDescription": """
+        source string, node string, observed_wall_ns int64, operator string?, hardware string?, level int64?""",
     "RouterSample": """
         target string, source string, observed_wall_ns int64, connected_miners int64?, active_sessions int64?,
         cpu_usage double?, memory_usage double?, uptime double?, error string""",

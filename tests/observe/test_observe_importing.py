@@ -51,7 +51,8 @@ def imported(
     for path in files:
         work.add(path, at_ns, series)
     account = work.finish()
-    assert account["read"] == account["stored"] + account["already_there"] + account["mistaken"]
+    taken = account["stored"] + account["already_there"] + account["described_only"]
+    assert account["read"] == taken + account["mistaken"]
     assert json.loads(Path(account["account"]).read_text())["mistakes"] == account["mistakes"]
     return account
 
@@ -431,3 +432,20 @@ def test_now_is_soon_enough_for_what_was_just_stored(tmp_path: Path) -> None:
     path = written(tmp_path / "x.json", [board_row("0xA1")])
     now_ns = wall_ns()
     assert imported(tmp_path / "run", path, at_ns=now_ns, now_s=now_ns // SECOND)["mistaken"] == 0
+
+
+# What nodes are.
+
+
+def test_files_may_say_what_nodes_are(tmp_path: Path) -> None:
+    text = "node,time,precommit_points,precommit_counter,operator,hardware,level\n"
+    text += f"0xA1,{AT_S},8,10,op 1,gpu,3\n0xa1,{AT_S + 60},9,11,op 1,gpu,3\n0xa1,{AT_S + 120},9,11,op 1,gpu,4\n"
+    text += f"0xB2,{AT_S},,,op 2,,\n0xC3,{AT_S},1,2,,,\n"
+    account = imported(tmp_path / "run", written(tmp_path / "nodes.csv", text), now_s=AT_S + 86_400)
+    assert (account["stored"], account["mistaken"], account["described_only"]) == (4, 0, 1)
+    found = read_table(tmp_path / "run", "descriptions").to_pylist()
+    assert [(r["node"], r["operator"], r["hardware"], r["level"], r["source"]) for r in found] == [
+        ("0xa1", "op 1", "gpu", 3, "import"),
+        ("0xa1", "op 1", "gpu", 4, "import"),
+        ("0xb2", "op 2", None, None, "import"),
+    ]

@@ -277,3 +277,27 @@ def test_sessions_in_both_spellings_and_with_what_routers_may_leave_out() -> Non
     for wrong in ({"sessions": 3}, {"sessions": [3]}, {"sessions": [{"id": None}]}, "x"):
         with pytest.raises(parse.ParseError, match="sessions: expected"):
             parse.sessions(wrong, "t", 7)
+
+
+# What nodes are.
+
+
+@pytest.mark.parametrize("shape", ["map", "list", "bare-list"])
+def test_miners_of_every_shape_tell_what_they_are(shape: str) -> None:
+    entries = [{"address": "0xAB", "operator": " op  1 ", "hardware": "gpu", "level": "4"}, {"address": "0xCD"}]
+    keyed = {entry["address"]: entry for entry in entries}
+    body = {"map": {"nodes": keyed, "stats": {}}, "list": {"miners": entries}, "bare-list": entries}[shape]
+    (one,) = parse.miners(body, 7)  # the second says nothing of what it is
+    assert (one.node, one.operator, one.hardware, one.level) == ("0xab", "op 1", "gpu", 4)
+    assert (one.source, one.observed_wall_ns) == ("miners", 7)
+
+
+def test_an_entry_without_an_address_is_known_by_its_key() -> None:
+    (one,) = parse.miners({"nodes": {"0xAB": {"level": 0}}}, 7)
+    assert (one.node, one.level, one.operator) == ("0xab", 0, None)
+
+
+@pytest.mark.parametrize("body", [None, 5, {}, {"nodes": 3}, {"miners": None}])
+def test_miners_of_another_shape_say_so(body: Any) -> None:
+    with pytest.raises(parse.ParseError, match="miners: expected"):
+        parse.miners(body, 7)

@@ -61,6 +61,8 @@ def healthy(network: Any) -> None:
     network.routes["/api/v1/status"] = lambda n: (200, {"connected_miners": 2, "uptime": n})
     session = {"id": "12", "active": True, "miners": NODES, "balance": str(10**24), "miners_count": 2}
     network.routes["/api/v1/sessions"] = lambda n: (200, {"count": 1, "sessions": [session]})
+    entries = {node: {"operator": "op 1", "hardware": "gpu", "level": 3, "address": node} for node in NODES}
+    network.routes["/api/v1/miners"] = lambda n: (200, {"nodes": entries, "stats": {"total_count": 2}})
     for node in NODES:
         network.routes[f"/reputation/{node}"] = lambda n: (200, {"precommit": STAGE, "commit": STAGE})
         network.routes[f"/session-reputation/{node}"] = lambda n: (200, {"precommit": STAGE, "commit": STAGE})
@@ -108,6 +110,9 @@ def test_a_run_from_beginning_to_end(network: Any, make_run: Make, store_request
     assert {(row["target"], row["connected_miners"], row["error"]) for row in routers} == {("router", 2, "")}
     sessions = {(r["target"], r["session"], *r["miners"], r["balance"]) for r in rows(run, "sessions")}
     assert sessions == {("router", "12", "0xaaaa", "0xbbbb", str(10**24))}
+    described = [(r["node"], r["source"], r["operator"], r["hardware"], r["level"]) for r in rows(run, "descriptions")]
+    assert sorted(described) == [(node, "miners", "op 1", "gpu", 3) for node in ("0xaaaa", "0xbbbb")]  # told once
+    assert network.seen["/api/v1/miners"] == 2  # at its own pace, and once more after the run
     assert network.seen["/leaderboard"] > polls_before_end  # the word after the run
     live = observed.read(run)
     assert live is not None
@@ -165,7 +170,7 @@ def test_an_unreachable_network_is_recorded_and_survived(make_run: Make, store_r
         with observing(run):
             wait_for_error(run)
     errors = {(row["target"], row["source"]) for row in rows(run, "router") if row["error"].startswith("connect: ")}
-    assert errors == {("leaderboard", "leaderboard"), ("router", "status"), ("router", "sessions")}
+    assert errors == {("leaderboard", "leaderboard"), *(("router", name) for name in ("status", "sessions", "miners"))}
     assert [row["complete"] for row in rows(run, "tasks")] == [False]
     assert rows(run, "snapshots") == []
 
