@@ -83,7 +83,9 @@ class Clusters(NamedTuple):
             width = float(elapsed.max()) / count
             at = np.minimum((elapsed / width).astype(np.int64), count - 1)
             start = np.minimum((began / width).astype(np.int64), count - 1)
-            blocks.append((length, at, pd.factorize(codes * count + at)[0].astype(np.int64), start[codes]))
+            single = len(began) == len(codes)  # conversations of one turn: each is its own piece
+            piece = codes if single else pd.factorize(codes * count + at)[0].astype(np.int64)
+            blocks.append((length, at, piece, start[codes]))
             length *= 2
         return cls(codes, tuple(blocks))
 
