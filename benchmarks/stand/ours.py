@@ -46,6 +46,7 @@ def run(task: Task) -> Told:
     encoding = load_encoding("cl100k_base")
     reactor, ledger = Reactor(), Ledger()
     recorder = Recorder(Path(task.rows), task.collector)
+    tally = Tally()
     turns = Turns(
         plan,
         plan.schedule(),
@@ -55,7 +56,8 @@ def run(task: Task) -> Told:
         ledger=ledger,
         access={"mock": Access(Endpoint("127.0.0.1", task.port, task.tls), None)},
         count_tokens=lambda text: count_tokens(encoding, text),
-        seen=LiveStats(environment, Tally()).seen,
+        began=tally.began,
+        seen=LiveStats(environment, tally).seen,
         clock_offset_ns=lambda: 0,
     )
     route, shape_of_turn = ROUTES[target.route], (TurnShape(1, 1, 100, 0),)

@@ -116,6 +116,7 @@ class Played:
         started = replace(ended, **bare, itl_keys=(), itl_counts=(), **dict.fromkeys(instants), sent_ns=None)
         self._turns._recorder.write(Started(started))
         self._ledger.started()
+        self._turns._began(started)
         assert ended.done_ns is not None
         heappush(self._open, (ended.done_ns, next(self._numbers), ended))
 

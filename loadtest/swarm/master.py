@@ -10,11 +10,12 @@ import gevent
 import msgspec
 
 from loadtest import runfolder
-from loadtest.clock import mono_ns
+from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
 from loadtest.swarm.attendance import LOOK_S, Attendance
 from loadtest.swarm.children import ChildError, Collector, Observer, broken_rules, close_command, judge
 from loadtest.swarm.guard import Guard, Stop
+from loadtest.swarm.history import STEP_S, History
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
 from loadtest.swarm.manifest import Course, Manifest, Settings
@@ -33,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 
 class MasterRun:
-    """One run as the master sees it. `stripes` maps Locust's client ids to stripe numbers, `view` shows how it
-    stands, and `end_load` is called at most once, when a ceiling is met."""
+    """One run as the master sees it. `stripes` maps Locust's client ids to stripe numbers, `view` shows how it stands,
+    `end_load` is called at most once, when a ceiling is met, and `keeps_history` is for a page that draws it."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class MasterRun:
         *,
         view: Screen | Lines,
         end_load: Callable[[], None],
+        keeps_history: bool = False,
     ) -> None:
         self.plan = plan
         self._profile = profile
@@ -53,8 +55,10 @@ class MasterRun:
         self.stripes = stripes
         self.folder = settings.runs_dir / plan.run
         self.folder.mkdir(parents=True)
-        self.reports = Reports(plan.run, stripes.values())
+        self.reports = Reports(plan.run, stripes.values(), keeps_fresh=keeps_history)
         self.targets = targets
+        self.history = History() if keeps_history else None
+        self._next_step = Deadline(0.0)
         self._manifest = Manifest(self.folder, profile, targets, settings, self.reports)
         self._attendance = Attendance(self.reports, profile.load.workers_lost_max)
         self._clerk = Clerk(plan.run, self.reports, self.folder, profile.load.workers_lost_max)
@@ -129,10 +133,13 @@ class MasterRun:
             gevent.sleep(LOOK_S)
             self._attendance.see_who_left(self._stopped_ns)
             self._attendance.see_who_is_quiet()
-            self.standing = self._stand()
-            self._view.show(self.standing)
+            standing = self.standing = self._stand()
+            self._view.show(standing)
+            if self._next_step.over():
+                self._next_step = Deadline(STEP_S - LOOK_S / 2)
+                self._step(standing)
             if self.stopped_by is None and not self.load_ended:
-                self.stopped_by = self._guard.look(self.standing)
+                self.stopped_by = self._guard.look(standing)
                 if self.stopped_by is not None:
                     logger.error("a ceiling is met, nothing more is offered: %s", self.stopped_by.text)
                     self._end_load()
@@ -146,6 +153,10 @@ class MasterRun:
             received=0 if self.collector is None else self.collector.received,
             stored=0 if self.collector is None else self.collector.stored,
         )
+
+    def _step(self, standing: Standing) -> None:
+        if self.history is not None:
+            self.history.take(standing, self.reports)
 
     def watched(self) -> Watched | None:
         """What Prometheus is shown; None in the first second."""
@@ -221,7 +232,9 @@ class MasterRun:
 
     def _put_view_away(self) -> None:
         self._watcher.kill()
+        # With the workers' last words: what the page goes on showing is what the rows say.
         self.standing = self._stand()
+        self._step(self.standing)
         self._view.close()
 
     def _give_up_children(self) -> None:

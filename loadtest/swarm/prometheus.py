@@ -21,7 +21,7 @@ from loadtest.swarm import otel
 from loadtest.swarm.metric_names import CLOSED, FAILED, NAMES, STATES, TEXT_MAX
 from loadtest.swarm.reports import Reports
 from loadtest.swarm.standing import Standing, offered_turns
-from loadtest.swarm.tally import METRICS, Distribution
+from loadtest.swarm.tally import Distribution
 
 
 class Watched(NamedTuple):
@@ -91,14 +91,10 @@ def put_run(page: Families, watched: Watched) -> None:
     gen_ai = {target.name: _gen_ai(target) for target in watched.targets}
     for target, labels in gen_ai.items():
         for phase in Phase:
-            cell = watched.reports.live.cells.get((target, phase.value))
-            _latencies(page, cell or _EMPTY, labels, phase.value)
+            _latencies(page, watched.reports.live.of(phase.value, target), labels, phase.value)
     _tokens(page, watched.reports, gen_ai)
     _quantiles(page, watched.standing)
     _harness(page, watched)
-
-
-_EMPTY = {metric: Distribution() for metric in METRICS}
 
 
 def _about(page: Families, watched: Watched) -> None:

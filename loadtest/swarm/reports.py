@@ -45,14 +45,15 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reports:
-    """The last report of each worker, the live histograms of all of them, and who is lost."""
+    """The last report of each worker, the live histograms of all of them, and who is lost. See `tally.Merged` for
+    `keeps_fresh`."""
 
-    def __init__(self, run: str, stripes: Iterable[int]) -> None:
+    def __init__(self, run: str, stripes: Iterable[int], *, keeps_fresh: bool = False) -> None:
         self._run = run
         self.stripes = sorted(stripes)
         self.latest: dict[int, dict[str, Any]] = {}
         self.lost: set[int] = set()
-        self.live = Merged()
+        self.live = Merged(keeps_fresh=keeps_fresh)
         self.mismatches: list[Mismatch] = []  # seen while the run was on
         self.silences: dict[int, list[tuple[int, int]]] = {}  # by worker: from, to; the latest ones
         self._heard_ns: dict[int, int] = {}

@@ -42,6 +42,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     latencies: dict[str, Latency]  # by metric, see tally.METRICS
 
 
+class PlaceCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Turns of one target and session; `session` is "" for a target without, "other" for all beyond a bound."""
+
+    target: str
+    session: str
+    started: int
+    in_flight: int  # lost workers' included until the end
+    outcomes: dict[str, int]
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     state: str  # "starting", "warm-up", "measuring", "draining"
@@ -51,6 +61,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     offered_per_s: float  # turns due, over the last seconds
     completed_per_s: float
     rows: list[Row]
+    places: list[PlaceCounts]
     stored: int  # rows in Parquet
     received: int  # rows the collector has
     workers_expected: int
@@ -98,7 +109,7 @@ def offered_turns(totals: Totals) -> int:
 
 def phase_shown(reports: Reports) -> Phase:
     """The measured cohort as soon as there is one; until then the warm-up."""
-    measuring = any(phase == Phase.MEASURE for _, phase in reports.live.cells)
+    measuring = any(phase == Phase.MEASURE for _, _, phase in reports.live.cells)
     return Phase.MEASURE if measuring else Phase.WARMUP
 
 
@@ -107,6 +118,22 @@ def latency_rows(reports: Reports, phase: Phase) -> list[Row]:
     targets = reports.live.targets()
     return [_row("all", phase, reports.live.of(phase))] + [
         _row(target, phase, reports.live.of(phase, target)) for target in targets if len(targets) > 1
+    ]
+
+
+def place_counts(reports: Reports) -> list[PlaceCounts]:
+    """What was begun and how it ended, by target and session, those of most turns first."""
+    return [
+        PlaceCounts(
+            target=target,
+            session=session,
+            started=counts.started,
+            in_flight=max(0, counts.started - counts.ended),
+            outcomes=dict(counts.outcomes),
+        )
+        for (target, session), counts in sorted(
+            reports.live.places.items(), key=lambda item: (-item[1].started, item[0])
+        )
     ]
 
 
@@ -124,10 +151,10 @@ def final_figures(reports: Reports) -> list[dict[str, Any]]:
             "metrics": {
                 metric: {"n": d.n(), "failed": d.censored}
                 | {f"{name}_ms": finite(d.quantile_ms(q)) for name, q in LEVELS}
-                for metric, d in reports.live.cells[target, phase].items()
+                for metric, d in reports.live.of(phase, target).items()
             },
         }
-        for target, phase in sorted(reports.live.cells)
+        for target, phase in sorted({(target, phase) for target, _, phase in reports.live.cells})
     ]
 
 
@@ -243,6 +270,7 @@ class Clerk:
             offered_per_s=offered,
             completed_per_s=completed,
             rows=latency_rows(reports, phase_shown(reports)),
+            places=place_counts(reports),
             received=received,
             stored=stored,
             workers_expected=len(reports.stripes),

@@ -1,13 +1,15 @@
 """Live quantiles of the whole swarm: log-bucket histograms that travel as numbered deltas in the workers' reports.
 
-A worker counts every ended turn by target and phase under the definitions of the report (CHANGELOG, Definitions), and
-each report carries what came since the last one. The master adds the deltas up: one that comes twice is ignored by its
-number, and a number that is left out is a gap, which is shown, because from then on the live figures lack something.
+A worker counts every ended turn by target, session and phase under the definitions of the report (CHANGELOG,
+Definitions), and each report carries what came since the last one. The master adds the deltas up: one that comes twice
+is ignored by its number, and a number that is left out is a gap, which is shown, because from then on the live figures
+lack something.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -16,6 +18,10 @@ from loadtest.records import NOT_SENT, Outcome, RequestRecord, cancelled_by_memb
 from loadtest.swarm.otel import TokenCounts
 
 METRICS = ("ttfc", "ttft", "tpot", "itl", "e2e", "send_lag", "first_content_bound")
+PLACES_MAX = 24  # pairs of target and session that are told apart, by a worker and on the master
+OTHER = "other"  # the session of all further ones
+
+Place: TypeAlias = "tuple[str, str]"  # target, session; "" for a target without one
 
 
 class Distribution:
@@ -48,7 +54,47 @@ class Distribution:
         return value / 1e6
 
 
-Cells: TypeAlias = "dict[tuple[str, str], dict[str, Distribution]]"  # by (target, phase), by metric
+Cell: TypeAlias = "dict[str, Distribution]"  # by metric
+Cells: TypeAlias = "dict[tuple[str, str, str], Cell]"  # by (target, session, phase)
+
+
+class Counts:
+    """Turns of one place: sent so far, and how turns ended, those never sent included."""
+
+    __slots__ = ("outcomes", "started")
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.outcomes: Counter[str] = Counter()
+
+    def add(self, started: int, outcomes: Mapping[str, int]) -> None:
+        self.started += started
+        self.outcomes.update(outcomes)
+
+    @property
+    def offered(self) -> int:
+        """Turns that were due: started, or dropped."""
+        return self.started + self.outcomes[Outcome.DROPPED]
+
+    @property
+    def ended(self) -> int:
+        """Turns that were sent and have ended."""
+        return sum(n for outcome, n in self.outcomes.items() if outcome not in NOT_SENT)
+
+
+class Places:
+    """Which places are told apart: the first PLACES_MAX that come, so that sessions without end fill no memory."""
+
+    def __init__(self) -> None:
+        self._known: set[Place] = set()
+
+    def of(self, target: str, session: str | None) -> Place:
+        place = (target, session or "")
+        if place not in self._known:
+            if len(self._known) >= PLACES_MAX:
+                return (target, OTHER)
+            self._known.add(place)
+        return place
 
 
 def output_tokens(record: RequestRecord) -> int:
@@ -73,17 +119,26 @@ class Tally:
     def __init__(self) -> None:
         self._seq = 0
         self._cells: Cells = {}
+        self._counts: defaultdict[Place, Counts] = defaultdict(Counts)
+        self._places = Places()
         self.prompt_tokens = 0  # of all turns that were sent, as the server tells it, else as planned
         self.output_tokens = 0
         self._tokens: dict[tuple[str, str], TokenCounts] = {}  # by target, and "input" or "output"
 
+    def began(self, record: RequestRecord) -> None:
+        """Count one turn that is being sent."""
+        self._counts[self._places.of(record.target, record.session)].started += 1
+
     def seen(self, record: RequestRecord) -> None:
-        """Count one turn that was tried."""
+        """Count one turn that ended."""
+        place = self._places.of(record.target, record.session)
+        self._counts[place].outcomes[record.outcome] += 1
         if record.outcome in NOT_SENT:
             return
-        cell = self._cells.get((record.target, record.phase))
+        key = (*place, record.phase)
+        cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[record.target, record.phase] = {metric: Distribution() for metric in METRICS}
+            cell = self._cells[key] = {metric: Distribution() for metric in METRICS}
         if record.sent_ns is not None:
             opened = record.connection_new and record.connecting_ns is not None
             began_ns = record.connecting_ns if opened else record.sent_ns
@@ -146,20 +201,29 @@ class Tally:
         """What came since the last call, as plain data for a message; its number is one more than the last one's."""
         self._seq += 1
         cells, self._cells = self._cells, {}
+        counts, self._counts = self._counts, defaultdict(Counts)
         packed = [
-            [target, phase, {m: [[*d.values.counts], [*d.values.counts.values()], d.censored] for m, d in cell.items()}]
-            for (target, phase), cell in cells.items()
+            [*key, {m: [[*d.values.counts], [*d.values.counts.values()], d.censored] for m, d in cell.items()}]
+            for key, cell in cells.items()
         ]
-        return {"seq": self._seq, "cells": packed}
+        places = [[*place, told.started, dict(told.outcomes)] for place, told in counts.items()]
+        return {"seq": self._seq, "cells": packed, "places": places}
 
 
 class Merged:
-    """The deltas of all workers, added up on the master. `gaps` counts reports that never came."""
+    """The deltas of all workers, added up on the master. `gaps` counts reports that never came.
 
-    def __init__(self) -> None:
+    With `keeps_fresh` the deltas are kept as well until `take_fresh`, for those who draw a course over time.
+    """
+
+    def __init__(self, *, keeps_fresh: bool = False) -> None:
         self.cells: Cells = {}
+        self.places: defaultdict[Place, Counts] = defaultdict(Counts)
         self.gaps = 0
         self._last: dict[int, int] = {}
+        self._places = Places()
+        self._keeps_fresh = keeps_fresh
+        self._fresh: Cells = {}
 
     def take(self, worker: int, delta: Mapping[str, Any]) -> bool:
         """Add one worker's delta; False for one that was here before."""
@@ -168,22 +232,37 @@ class Merged:
             return False
         self.gaps += delta["seq"] - last - 1
         self._last[worker] = delta["seq"]
-        for target, phase, cell in delta["cells"]:
-            mine = self.cells.setdefault((target, phase), {metric: Distribution() for metric in METRICS})
-            for metric, (keys, counts, censored) in cell.items():
-                mine[metric].values.merge(keys, counts)
-                mine[metric].censored += censored
+        for target, session, started, outcomes in delta["places"]:
+            self.places[self._places.of(target, session)].add(started, outcomes)
+        for target, session, phase, cell in delta["cells"]:
+            key = (*self._places.of(target, session), phase)
+            for cells in (self.cells, self._fresh) if self._keeps_fresh else (self.cells,):
+                mine = cells.get(key)
+                if mine is None:
+                    mine = cells[key] = {metric: Distribution() for metric in METRICS}
+                for metric, (keys, counts, censored) in cell.items():
+                    mine[metric].values.merge(keys, counts)
+                    mine[metric].censored += censored
         return True
 
-    def of(self, phase: str, target: str | None = None) -> dict[str, Distribution]:
-        """The distributions of one phase, of one target or of all together."""
-        return _added(cell for (t, p), cell in self.cells.items() if p == phase and target in (None, t))
+    def take_fresh(self) -> Cells:
+        """What came since the last call."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh
+
+    def of(self, phase: str, target: str | None = None, session: str | None = None) -> Cell:
+        """The distributions of one phase, of one target or of all together, of one session or of all."""
+        return _added(
+            cell
+            for (t, s, p), cell in self.cells.items()
+            if p == phase and target in (None, t) and session in (None, s)
+        )
 
     def targets(self) -> list[str]:
-        return sorted({target for target, _ in self.cells})
+        return sorted({target for target, _, _ in self.cells})
 
 
-def _added(cells: Iterable[dict[str, Distribution]]) -> dict[str, Distribution]:
+def _added(cells: Iterable[Cell]) -> Cell:
     total = {metric: Distribution() for metric in METRICS}
     for cell in cells:
         for metric, distribution in cell.items():

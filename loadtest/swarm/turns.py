@@ -49,8 +49,9 @@ class Access(NamedTuple):
 class Turns:
     """Sends the turns of conversations over one reactor and writes their rows.
 
-    `seen` is told of every finished row (live statistics); `clock_offset_ns` gives what to add to our monotonic
-    clock to get the master's; `count_tokens` counts the answer's tokens in the plan's encoding.
+    `began` is told of every turn that is being sent, `seen` of every finished row (live statistics); `clock_offset_ns`
+    gives what to add to our monotonic clock to get the master's; `count_tokens` counts the answer's tokens in the
+    plan's encoding.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Turns:
         ledger: Ledger,
         access: Mapping[str, Access],
         count_tokens: Callable[[str], int],
+        began: Callable[[RequestRecord], None],
         seen: Callable[[RequestRecord], None],
         clock_offset_ns: Callable[[], int],
     ) -> None:
@@ -75,6 +77,7 @@ class Turns:
         self._ledger = ledger
         self._access = access
         self._count_tokens = count_tokens
+        self._began = began
         self._seen = seen
         self._clock_offset_ns = clock_offset_ns
         self._bodies: Counter[str] = Counter()
@@ -168,6 +171,7 @@ class Turns:
         started = self._row(shape, turn, at_ns)
         self._recorder.write(Started(started))
         self._ledger.started()
+        self._began(started)
         timeout_s, planned = shape.target.timeout_s, shape.turns[turn]
         endpoint = self._access[shape.target.name].endpoint
         exchange = Exchange(

@@ -112,6 +112,7 @@ class WorkerRun:
             ledger=self._ledger,
             access=access,
             count_tokens=lambda text: count_tokens(encoding, text),
+            began=self._tally.began,
             seen=LiveStats(environment, self._tally).seen,
             clock_offset_ns=self.clock.offset_ns,
         )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from loadtest.observed import Observed, ObservedNode, Pipeline, Router, Stage
 from loadtest.swarm.reports import Totals
-from loadtest.swarm.standing import Latency, Row, Standing
+from loadtest.swarm.standing import Latency, PlaceCounts, Row, Standing
 from loadtest.swarm.tally import METRICS
 
 
@@ -109,6 +109,10 @@ def made_standing(**changes: Any) -> Standing:
             Row(target="all", phase="measure", latencies=latencies(84.2)),
             Row(target="chat", phase="measure", latencies=latencies(91.0, 1234.5)),
             Row(target="whole", phase="measure", latencies=latencies(55.0, 99.0)),
+        ],
+        places=[
+            PlaceCounts(target="chat", session="", started=700, in_flight=25, outcomes={"ok": 660, "truncated": 15}),
+            PlaceCounts(target="whole", session="12", started=300, in_flight=15, outcomes={"ok": 280, "dropped": 5}),
         ],
         stored=900,
         received=955,

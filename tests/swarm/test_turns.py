@@ -141,7 +141,8 @@ def turns_of(reactor: Reactor, server: Server, more: str = "") -> tuple[Turns, S
     rows, schedule = Rows(), plan.schedule()
     turns = Turns(
         plan, schedule, worker=0, reactor=reactor, recorder=rows, ledger=Ledger(),  # type: ignore[arg-type]
-        access={"a": Access(server.endpoint, None)}, count_tokens=len, seen=lambda record: None,
+        access={"a": Access(server.endpoint, None)}, count_tokens=len,
+        began=lambda record: None, seen=lambda record: None,
         clock_offset_ns=lambda: 0,
     )  # fmt: skip
     turns.begin(plan, mono_ns())

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from flask import Flask, jsonify
 from made_standing import made_standing, made_totals
 from rich.console import Console
 
@@ -16,7 +12,6 @@ from loadtest.fitness import Reason
 from loadtest.swarm.lines import Lines, line, ms_text
 from loadtest.swarm.screen import Screen, picture, view_for
 from loadtest.swarm.standing import Standing
-from loadtest.swarm.webui import COLUMNS, TABS, add_tabs, tables
 
 UNFIT = Reason("send_lag", 101.0, 50.0, "requests left 101.0 ms late at p99 (at most 50.0 ms)")
 
@@ -56,9 +51,6 @@ def test_an_unfit_run_says_why_with_figure_and_bound() -> None:
     standing = made_standing(reasons=[UNFIT])
     assert "UNFIT" in screen_text(standing) and UNFIT.text in screen_text(standing)
     assert f"UNFIT: {UNFIT.text}" in line(standing)
-    rows = tables(standing)[0]["data"]
-    assert {"what": "Fitness", "figure": "UNFIT"} in rows
-    assert {"what": "Unfit: send_lag", "figure": UNFIT.text} in rows
 
 
 def test_many_targets_and_workers_do_not_fill_the_screen() -> None:
@@ -110,38 +102,3 @@ def test_log_lines_go_above_the_picture_and_the_terminal_is_given_back(monkeypat
         root.removeHandler(handler)
     shown = terminal.getvalue()
     assert shown.index("62 of 600 s") < shown.index("a worker is missing") < shown.index("63 of 600 s")
-
-
-def page(standing: Standing | None) -> tuple[Any, Any]:
-    """Locust's page as far as it concerns us: an application that answers what the browser polls."""
-    app = Flask("page")
-
-    @app.route("/base/stats/requests")
-    def stats() -> Any:
-        return jsonify({"stats": [1], "state": "running"})
-
-    web_ui = SimpleNamespace(app=app, template_args={})
-    add_tabs(web_ui, lambda: standing)  # type: ignore[arg-type]
-    return web_ui, app.test_client().get("/base/stats/requests")
-
-
-def test_the_web_page_gets_our_tables_beside_locusts() -> None:
-    web_ui, answer = page(made_standing())
-    told = json.loads(answer.data)
-    assert told["stats"] == [1] and told["state"] == "running"
-    assert [tab["key"] for tab in web_ui.template_args["extended_tabs"]] == list(TABS)
-    by_key = {table["key"]: table["data"] for table in told["extended_stats"]}
-    for table in web_ui.template_args["extended_tables"]:
-        columns = {column["key"] for column in table["structure"]}
-        assert columns == {name for name, _ in COLUMNS[table["key"]]}
-        assert by_key[table["key"]] and all(set(row) == columns for row in by_key[table["key"]])
-    run = {row["what"]: row["figure"] for row in by_key["loadtest-run"]}
-    assert run["In flight"] == "40" and run["In flight, age of the oldest"] == "14.2 s"
-    assert run["Fitness"] == "fit so far"
-    assert [row["target"] for row in by_key["loadtest-latency"]] == ["all", "chat", "whole"]
-    assert [row["state"] for row in by_key["loadtest-workers"]] == ["working", "lost", "working"]
-
-
-def test_before_a_run_the_page_is_locusts_own() -> None:
-    _, answer = page(None)
-    assert json.loads(answer.data) == {"stats": [1], "state": "running"}
