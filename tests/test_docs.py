@@ -19,6 +19,7 @@ COMMANDS = (
     *("demo", "simulate", "run", "workers", "plan", "profile", "check", "observe", "collect"),
     *("import", "join", "report", "accuracy", "trace", "contest"),
     "prune",
+    "gate",
 )
 
 
