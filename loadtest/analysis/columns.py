@@ -27,7 +27,7 @@ OF_THE_RUN = (
 )
 OF_MEASURED = (
     *OF_THE_RUN,
-    *("persona", "target", "session", "node", "connection_new", "connecting_ns", "last_content_ns"),
+    *("arrival", "persona", "target", "session", "node", "connection_new", "connecting_ns", "last_content_ns"),
     *("prompt_tokens_planned", "output_tokens_max", "usage_prompt_tokens", "usage_completion_tokens"),
     *("counted_tokens", "content_chunks", "chunks_coalesced", "reads", "reads_kernel"),
     *("first_content_bound_ns", "arrival_bound_ns_p50", "arrival_bound_ns_max"),

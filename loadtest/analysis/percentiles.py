@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.analysis.frames import Floats
+from loadtest.analysis.intervals import ORDER, Clusters, Interval, intervals
 from loadtest.quantiles import LogHistogram, midpoint, rank_interval
 
 LEVELS = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
@@ -26,11 +27,13 @@ def number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(float(value), 3)
 
 
-def describe(values: Floats, waited: Floats | None = None) -> dict[str, Any]:
+def describe(values: Floats, waited: Floats | None = None, clusters: Clusters | None = None) -> dict[str, Any]:
     """n, p50, p95, p99, max, their 95 % intervals and the number of censored values.
 
-    A percentile is None with a text when it is censored ("> 120 s") or when n is below SMALLEST_INTERVAL.
-    `waited` (same rows) says how long a censored row took at the least, and sharpens the text.
+    A percentile is None with a text when it is censored ("> 120 s"), when n is below SMALLEST_INTERVAL, or when the
+    effective n has no interval. `waited` (same rows) says how long a censored row took at the least, and sharpens the
+    text; `clusters` says which rows belong together, without it all are independent. An interval whose upper bound lies
+    among the censored is [low, None].
     """
     present = ~np.isnan(values)
     ordered = np.sort(values[present])
@@ -42,28 +45,34 @@ def describe(values: Floats, waited: Floats | None = None) -> dict[str, Any]:
         "max": number(float(finite[-1])) if len(finite) else None,
         "censored": n - len(finite),
     }
-    for name, q in LEVELS:
+    if clusters is None:
+        bounds = [_independent(ordered, q) for _, q in LEVELS]
+    else:
+        bounds = intervals(values, clusters, [q for _, q in LEVELS])
+    for (name, q), bound in zip(LEVELS, bounds, strict=True):
         value = quantile(ordered, q)
-        found[name] = number(value) if n >= SMALLEST_INTERVAL[name] else None
-        found[f"{name}_interval"] = _interval(ordered, q)
-        if n < SMALLEST_INTERVAL[name]:
-            found[f"{name}_text"] = f"n too small ({n} < {SMALLEST_INTERVAL[name]})" if n else "no values"
-        elif value == math.inf:
-            found[f"{name}_text"] = more_than(quantile(least, q), found["max"])
+        few = f"n too small ({n} < {SMALLEST_INTERVAL[name]})" if n < SMALLEST_INTERVAL[name] else ""
+        withheld = f"withheld: {bound.withheld}" if bound.withheld else ""
+        beyond = more_than(quantile(least, q), found["max"]) if value == math.inf else ""
+        found[name] = None if few or withheld else number(value)
+        found[f"{name}_interval"] = None if few or withheld else _told(bound)
+        found[f"{name}_n_effective"] = round(bound.n_effective)
+        if few or beyond or withheld:
+            found[f"{name}_text"] = (few or beyond or withheld) if n else "no values"
     return found
 
 
 def describe_histogram(histogram: LogHistogram) -> dict[str, Any]:
     """The same shape for pooled gaps in ns, in ms and within 1 %.
 
-    No intervals: the gaps of one answer are not independent, and an interval that assumes so would flatter.
+    No intervals: the gaps of one answer are not independent, and which answer each is of is not kept.
     """
     found: dict[str, Any] = {"n": histogram.total(), "censored": 0}
     found["max"] = number(midpoint(max(histogram.counts)) / 1e6) if histogram.counts else None
     for name, q in LEVELS:
         value = histogram.quantile(q)
         found[name] = None if value is None else number(value / 1e6)
-        found[f"{name}_interval"] = None
+        found[f"{name}_interval"] = found[f"{name}_n_effective"] = None
         if value is None:
             found[f"{name}_text"] = "no values"
     return found
@@ -148,11 +157,18 @@ def _least(values: Floats, waited: Floats | None, present: npt.NDArray[np.bool_]
     return np.sort(np.where(np.isinf(values) & ~np.isnan(waited), waited, values)[present])
 
 
-def _interval(ordered: Floats, q: float) -> list[float] | None:
+def _independent(ordered: Floats, q: float) -> Interval:
+    """The interval of independent values; none is no reason to withhold what they say in the middle."""
     ranks = rank_interval(len(ordered), q)
-    if ranks is None or not math.isfinite(ordered[ranks[1] - 1]):
+    low, high = (float(ordered[rank - 1]) for rank in ranks) if ranks else (None, None)
+    return Interval(low, high, len(ordered), len(ordered), ORDER, None)
+
+
+def _told(bound: Interval) -> list[float | None] | None:
+    """For JSON: a bound among the failed has no value, and an interval that lies there altogether is none."""
+    if bound.low is None or not math.isfinite(bound.low):
         return None
-    return [round(float(ordered[ranks[0] - 1]), 3), round(float(ordered[ranks[1] - 1]), 3)]
+    return [number(bound.low), number(bound.high)]
 
 
 def more_than(waited_ms: float | None, longest_ms: float | None) -> str:

@@ -173,6 +173,7 @@ def withhold(latency: dict[str, Any]) -> None:
         for cell in sides.values():
             for name, _ in LEVELS:
                 cell |= {name: None, f"{name}_interval": None, f"{name}_text": WITHHELD}
+                cell.pop(f"{name}_n_effective", None)
 
 
 def withhold_passes(slos: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from loadtest.analysis.checks import check_run
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
 from loadtest.analysis.frames import Clocks, Floats, descriptions_frame
 from loadtest.analysis.goodput import goodput
+from loadtest.analysis.intervals import Clusters
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
 from loadtest.analysis.offered import end_s, offered
@@ -41,7 +42,7 @@ def summarise(run: Path) -> dict[str, Any]:
     requests = steady.cohort_from(requests, clocks, found)
     cohort = read_turns(run, OF_MEASURED, metrics.is_measured(requests))
     gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found))
-    latency, distributions = _latency(cohort, gaps)
+    latency, distributions = _latency(cohort, gaps, clocks)
     harness = _harness(manifest, cohort)
     account = _account(manifest, requests)
     fit = _fit(manifest, requests, account, latency, harness)
@@ -61,8 +62,8 @@ def summarise(run: Path) -> dict[str, Any]:
         "latency": latency,
         "goodput": goodput(manifest.get("goodput") or {}, cohort, max(0.0, end_s(manifest) - found["from_s"])),
         "harness": harness,
-        "attribution": figures["attribution"],
-        "join": figures["join"],
+        "attribution": _with_shares(figures["attribution"], "requests", "attributed", "unattributed"),
+        "join": _with_shares(figures["join"], "rows", "with_snapshot"),
         **nodes.tables(cohort, descriptions_frame(run)),
         "findings": [finding.as_json() for finding in check_run(run)],
         "series": series.seconds(requests, clocks),
@@ -79,7 +80,12 @@ def summarise(run: Path) -> dict[str, Any]:
 def _result(manifest: dict[str, Any], slos: list[dict[str, Any]]) -> dict[str, Any]:
     """Pass, fail or none. A run that a ceiling stopped has failed: it is not the run that was asked for."""
     stopped_by = manifest.get("stopped_by")
-    return {"verdict": "fail" if stopped_by else slo.result(slos), "slos": slos, "stopped_by": stopped_by}
+    return {
+        "verdict": "fail" if stopped_by else slo.result(slos),
+        "met": sum(each["verdict"] == slo.PASS for each in slos),
+        "slos": slos,
+        "stopped_by": stopped_by,
+    }
 
 
 def _join_figures(run: Path) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def _utc(wall_ns: int | None) -> str | None:
     return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _latency(cohort: pd.DataFrame, gaps: LogHistogram) -> tuple[dict[str, Any], dict[str, Any]]:
+def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clocks: Clocks) -> tuple[dict[str, Any], dict[str, Any]]:
     """The latency block and the ECDFs of the measured cohort."""
     values: dict[str, Floats] = {
         "ttft_ms_service": metrics.ttft_ms(cohort),
@@ -131,11 +137,13 @@ def _latency(cohort: pd.DataFrame, gaps: LogHistogram) -> tuple[dict[str, Any], 
         "tpot_ms": metrics.tpot_ms(cohort),
     }
     waited = {side: metrics.waited_ms(cohort, since) for side, since in _SIDES.items()}
+    # An arrival is a conversation, and its number takes less room than its name.
+    clusters = Clusters.of(cohort["arrival"].to_numpy(dtype=np.int64), clocks.run_s(cohort, "scheduled_ns"))
     latency: dict[str, Any] = {
-        name: {side: describe(values[f"{name}_{side}"], waited[side]) for side in _SIDES}
+        name: {side: describe(values[f"{name}_{side}"], waited[side], clusters) for side in _SIDES}
         for name in ("ttft_ms", "e2e_ms")
     }
-    latency["tpot_ms"] = {"service": describe(values["tpot_ms"])}
+    latency["tpot_ms"] = {"service": describe(values["tpot_ms"], None, clusters)}
     latency["itl_ms"] = {"service": describe_histogram(gaps)}
     distributions = {name: ecdf(each) for name, each in values.items()}
     return latency, {**distributions, "itl_ms": ecdf_histogram(gaps)}
@@ -145,21 +153,34 @@ _SIDES = {"service": "sent_ns", "response": "scheduled_ns"}
 
 
 def _account(manifest: dict[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
-    """Planned against stored, over the whole run. `balanced` only when the ledger and the rows agree to the turn."""
+    """Planned against stored, over the whole run. `balanced` only when the ledger and the rows agree to the turn.
+
+    `shares` are of what was planned.
+    """
     ledger = manifest.get("ledger") or {}
-    outcomes = {str(name): int(count) for name, count in requests["outcome"].value_counts().items()}
-    planned = ledger.get("planned_turns")
+    outcomes = {str(name): int(count) for name, count in sorted(requests["outcome"].value_counts().items()) if count}
     told = {name: count for name, count in (ledger.get("outcomes") or {}).items() if count}
+    planned = len(requests) if ledger.get("planned_turns") is None else int(ledger["planned_turns"])
     return {
-        "planned": len(requests) if planned is None else int(planned),
+        "planned": planned,
         "rows": len(requests),
-        "outcomes": dict(sorted(outcomes.items())),
-        "balanced": planned == len(requests) and told == outcomes,
+        "outcomes": outcomes,
+        "shares": {name: _share(count, planned) for name, count in outcomes.items()},
+        "balanced": ledger.get("planned_turns") == len(requests) and told == outcomes,
         "warmup": int((requests["phase"] == Phase.WARMUP.value).sum()),
         "measured": int((requests["phase"] == Phase.MEASURE.value).sum()),
         "first_turns": int((requests["turn"] == 0).sum()),
         "second_turns": int((requests["turn"] == 1).sum()),
     }
+
+
+def _share(count: int, total: int) -> float | None:
+    return round(count / total, 6) if total else None
+
+
+def _with_shares(block: dict[str, Any], whole: str, *names: str) -> dict[str, Any]:
+    """`block` with "NAME_share" beside each of `names`: nothing downstream divides."""
+    return {**block, **{f"{name}_share": _share(block[name], block[whole]) for name in names}}
 
 
 def _harness(manifest: dict[str, Any], cohort: pd.DataFrame) -> dict[str, Any]:

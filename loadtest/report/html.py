@@ -10,11 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from loadtest.records import NOT_SENT, Outcome
-from loadtest.report import page, pictures, tables, wording
+from loadtest.report import appendix, page, pictures, tables, wording
 from loadtest.report.wording import METRICS, Summary
 
 _OURS = frozenset({Outcome.LOST, Outcome.CANCELLED, Outcome.DROPPED})  # the harness's doing, not the network's
@@ -22,13 +21,13 @@ PROFILE_LETTERS_MAX = 100_000
 
 
 class Tile(NamedTuple):
-    """One headline figure."""
+    """One headline figure. `value` is None for one that is only bounded, such as "> 120 s"."""
 
     name: str
     text: str
     unit: str
-    value: float
-    small: str
+    value: float | None
+    small: tuple[str, ...]
 
 
 class Drawn(NamedTuple):
@@ -39,36 +38,53 @@ class Drawn(NamedTuple):
 
 def render_html(summary: Summary, profile_text: str = "") -> str:
     """The whole page. `profile_text` is the TOML the run was made from, for the appendix."""
-    fit = wording.is_fit(summary)
-    template = _environment().get_template("template.html")
+    fit, steady = wording.is_fit(summary), part(summary, "steady").get("verdict") != "not steady"
+    template = page.environment().get_template("template.html")
     return template.render(
         title=f"{wording.fit_word(summary)}, {wording.result_word(summary)}: {part(summary, 'run').get('id', 'run')}",
         css=page.css(),
-        mark=Markup("") if fit else Markup(' <span class="mark">from an unfit run</span>'),
+        mark=_mark(fit, steady),
         run={"id": "", "command": "", "profile": "", **part(summary, "run")},
         first_line=wording.first_line(summary),
         facts=_facts(summary),
         **_verdict(summary),
-        headline=_headline(summary) if fit else [],
-        withheld=not fit,
+        steady_sentence=wording.steady_sentence(summary),
+        headline=_headline(summary) if fit and steady else [],
+        withheld=_withheld(fit, steady),
         **_account(summary),
         pictures=_pictures(summary),
         tables=_tables(summary),
         absent=_absent(summary),
         limits=[str(text) for text in wording.listed(summary, "limits")],
         versions=sorted(part(summary, "run", "versions").items()),
+        infos=appendix.infos(summary),
+        commands=appendix.commands(summary),
         profile_text=profile_text[:PROFILE_LETTERS_MAX],
         words=_words(),
     )
 
 
+def _mark(fit: bool, steady: bool) -> Markup:
+    if not fit:
+        return Markup(' <span class="mark">from an unfit run</span>')
+    return Markup("") if steady else Markup(' <span class="mark">from a run that was not steady</span>')
+
+
+def _withheld(fit: bool, steady: bool) -> str:
+    if not fit:
+        return (
+            "Headline figures are withheld: an unfit run proves nothing about the network. The tables below are kept "
+            "for finding out what went wrong, and are marked."
+        )
+    if not steady:
+        return (
+            "Headline figures and percentiles are withheld: they would be others had the run been shorter or longer. "
+            "Pictures and tables of groups show what went on, and are marked."
+        )
+    return ""
+
+
 part = wording.part
-
-
-def _environment() -> Environment:
-    environment = page.environment()
-    environment.filters["exact"] = lambda value: format(value, ".15g")
-    return environment
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
@@ -78,18 +94,17 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         for t in wording.listed(run, "targets")
         if isinstance(t, dict)
     ]
-    offered = (
-        f"{wording.decimal(run.get('offered_s'), 0)} s, of which {wording.decimal(run.get('warmup_s'), 0)} s warm-up"
-    )
+    offered_s, warmup_s = (wording.decimal(run.get(name), 0) for name in ("offered_s", "warmup_s"))
+    offered = wording.say(offered_s, " s, of which ", warmup_s, " s warm-up")
     facts = [
         ("window", wording.window_text(run)),
         ("offered for", offered),
         ("profile", f"{run.get('profile', '')} {run.get('profile_hash', '')}"),
-        ("seed", str(run.get("seed", wording.ABSENT))),
+        ("seed", wording.plain_number(run.get("seed"))),
         ("workers", wording.count(run.get("workers"))),
         ("members" if run.get("mode") == "closed" else "at most in flight", wording.count(run.get("users"))),
         ("texts", f"{run.get('history', wording.ABSENT)} history, {run.get('encoding', wording.ABSENT)}"),
-        ("think time", f"× {wording.decimal(run.get('time_scale'))}"),
+        ("think time", wording.say("× ", wording.decimal(run.get("time_scale")))),
     ]
     return [*facts, ("target" if len(targets) < 2 else "targets", "\n".join(targets) or wording.ABSENT)]
 
@@ -103,8 +118,9 @@ def _verdict(summary: Summary) -> dict[str, Any]:
     reasons = [str(r.get("text")) for r in wording.listed(summary, "fit", "reasons") if isinstance(r, dict)]
     lag = part(summary, "harness", "send_lag_ms").get("p99")
     bound = part(summary, "harness", "first_content_bound_ms").get("p99")
-    sentence = f"No rule was broken. At p99 requests left {wording.duration(lag)} late and the first content is known "
-    sentence += f"within {wording.duration(bound)}."
+    late = ("At p99 requests left ", wording.duration(lag), " late")
+    known = (" and the first content is known within ", wording.duration(bound)) if bound is not None else ()
+    sentence = wording.say("No rule was broken. ", *late, *known, ".")
     believed = word == "FIT"
     return {
         "fit_word": word,
@@ -118,29 +134,36 @@ def _verdict(summary: Summary) -> dict[str, Any]:
 
 
 def _headline(summary: Summary) -> list[Tile]:
-    """The figures a reader quotes; only for a run that is fit."""
-    tiles = []
-    for metric, form in (("ttft_ms", "response"), ("tpot_ms", "service"), ("e2e_ms", "response")):
-        cell = part(summary, "latency", metric, form)
-        value = wording.figure(cell.get("p95"))
-        if value is not None:
-            number, unit = wording.duration(value).rsplit(" ", 1)
-            small = f"p50 {wording.duration(cell.get('p50'))}, n {wording.count(cell.get('n'))}"
-            tiles.append(Tile(f"{METRICS[metric][0]} p95, {form}", number, unit, value, small))
+    """The figures a reader quotes; only for a run that is fit. E2E first where a route does not stream."""
+    forms = {"ttft_ms": "response", "tpot_ms": "service", "e2e_ms": "response"}
+    cells = {m: part(summary, "latency", m, forms[m]) for m in wording.metrics_of(summary) if m in forms}
+    tiles = [_percentile_tile(METRICS[m][0], forms[m], cell) for m, cell in cells.items() if cell.get("n")]
     account, offered = part(summary, "account"), part(summary, "offered")
-    ok, planned = part(account, "outcomes").get("ok"), account.get("planned")
-    if ok is not None and planned:
-        text = wording.percent(ok / planned, 2).removesuffix(" %")
-        tiles.append(
-            Tile(
-                "ok, of all planned turns", text, "%", ok / planned, f"{wording.count(ok)} of {wording.count(planned)}"
-            )
-        )
+    ok, share = part(account, "outcomes").get("ok"), part(account, "shares").get("ok")
+    if share is not None:
+        small = wording.say(wording.count(ok), " of ", wording.count(account.get("planned")))
+        text = wording.percent(share, 2).removesuffix(" %")
+        tiles.append(Tile("ok, of all planned turns", text, "%", share, (small,)))
     peak = wording.figure(offered.get("peak_in_flight"))
     if peak is not None:
-        small = f"{wording.count(offered.get('requests_sent'))} requests sent"
-        tiles.append(Tile("peak in flight", wording.count(peak), "", peak, small))
+        rate = wording.decimal(offered.get("requests_per_s_realised"), 1)
+        small = wording.say(wording.count(offered.get("requests_sent")), " requests sent, ", rate, "/s")
+        tiles.append(Tile("peak in flight", wording.count(peak), "", peak, (small,)))
     return tiles
+
+
+def _percentile_tile(name: str, form: str, cell: Summary) -> Tile:
+    """p95 with its interval and n, and the median."""
+    value = wording.figure(cell.get("p95"))
+    several = [v for v in (value, *(cell.get("p95_interval") or ())) if v is not None]
+    one_unit = wording.Scale("s", 1000.0, 2) if max(several, default=0) >= 1000 else wording.scale_of(several)
+    bounds = wording.interval(cell, "p95", one_unit)
+    text = wording.quantile(cell, "p95", one_unit)
+    small = (
+        wording.say("95 %: ", bounds, f" {one_unit.unit}" if cell.get("p95_interval") else ""),
+        wording.say("p50 ", wording.duration(cell.get("p50")), ", n ", wording.count(cell.get("n"))),
+    )
+    return Tile(f"{name} p95, {form}", str(text), "" if value is None else one_unit.unit, value, small)
 
 
 def _account(summary: Summary) -> dict[str, Any]:
@@ -152,7 +175,10 @@ def _account(summary: Summary) -> dict[str, Any]:
         {"n": n, "tone": _tone(name), "label": f"{name.replace('_', ' ')}: {wording.count(n)}"} for name, n in outcomes
     ]
     measured, warmup, first = (wording.count(account.get(k)) for k in ("measured", "warmup", "first_turns"))
-    note = f"{measured} turns were due in the measured window and {warmup} in the warm-up; {first} were first turns."
+    note = wording.say(
+        *(measured, " turns were due in the measured window and ", warmup, " in the warm-up; "),
+        *(first, " were first turns."),
+    )
     return {
         "account_sentence": wording.account_sentence(summary),
         "account_note": note if account else "",
@@ -173,7 +199,7 @@ def _pictures(summary: Summary) -> list[Drawn]:
         svg = draw(summary)
         if svg is not None:
             title, caption = _CAPTIONS[key]
-            drawn.append(Drawn(title, f"{caption}{_caption_more(key, summary)}", Markup(svg)))
+            drawn.append(Drawn(title, wording.say(caption, _caption_more(key, summary)), Markup(svg)))
     return drawn
 
 
@@ -200,11 +226,9 @@ def _caption_more(key: str, summary: Summary) -> str:
         return f" Each point is the highest of {step} one-second figures."
     if key == "nodes":
         nodes, mapped = len(wording.listed(summary, "nodes")), len(pictures.mapped_nodes(summary))
-        missing = (
-            f" {wording.plural(nodes - mapped, 'node')} without an answer cannot be drawn." if mapped < nodes else ""
-        )
-        most = pictures.DOTS_MAX
-        return missing + (f" The {most} busiest of {wording.count(mapped)} nodes are drawn." if mapped > most else "")
+        missing = (" ", wording.plural(nodes - mapped, "node"), " without an answer cannot be drawn.")
+        most = (f" The {pictures.DOTS_MAX} busiest of ", wording.count(mapped), " nodes are drawn.")
+        return wording.say(*(missing if mapped < nodes else ()), *(most if mapped > pictures.DOTS_MAX else ()))
     return ""
 
 

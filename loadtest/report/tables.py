@@ -46,15 +46,18 @@ def quiet(text: str) -> Cell:
 
 def account(summary: Summary) -> Table:
     """Every planned turn by outcome, and their sum."""
-    total = part_of(summary, "account").get("planned")
-    outcomes = wording.by_size(wording.part(summary, "account", "outcomes"))
+    found = part_of(summary, "account")
+    shares = wording.part(found, "shares")
     rows = [
-        (Cell(name.replace("_", " ")), number(n, wording.count(n)), number(None, _share(n, total)))
-        for name, n in outcomes
+        (Cell(name.replace("_", " ")), number(n, wording.count(n)), share(shares.get(name)))
+        for name, n in wording.by_size(wording.part(found, "outcomes"))
     ]
-    stored = sum(n for _, n in outcomes)
-    rows.append((Cell("sum"), number(stored, wording.count(stored)), number(None, _share(stored, total))))
+    rows.append((Cell("sum"), number(found.get("rows"), wording.count(found.get("rows"))), Cell("")))
     return _table("account", "Outcome of every planned turn", ("outcome", "turns", "of planned"), 1, rows)
+
+
+def share(value: Any) -> Cell:
+    return number(value, wording.percent(value, 2))
 
 
 def limits(summary: Summary) -> Table:
@@ -95,7 +98,7 @@ def offered(summary: Summary) -> Table:
 def latency(summary: Summary) -> Table:
     """Percentiles with their intervals and n; service and response stand side by side."""
     rows: list[tuple[Cell, ...]] = []
-    for metric, (name, _) in METRICS.items():
+    for metric, (name, _) in wording.metrics_of(summary).items():
         cells = wording.part(summary, "latency", metric)
         service, response = wording.part(cells, "service"), wording.part(cells, "response")
         if service or response:
@@ -104,7 +107,11 @@ def latency(summary: Summary) -> Table:
     note = "Service counts from the instant the request was sent, response from the instant it was due. "
     note += "A request that failed counts as slower than every answer, so a percentile among failures has no value. "
     note += "TPOT and ITL lie between two instants of one answer: for them there is no response form. "
-    note += "Gaps of one answer are not independent, so ITL has no interval."
+    note += "Gaps of one answer are not independent, so ITL has no interval. Intervals count turns of one conversation "
+    note += "and of one minute as alike: "
+    e2e = wording.part(summary, "latency", "e2e_ms", "service")
+    effective = wording.count(e2e.get("p95_n_effective"))
+    note = wording.say(note, "of E2E's ", wording.count(e2e.get("n")), " turns, its p95 stands on ", effective, ".")
     return Table("latency", "Latency", columns, (False, False, *[True] * 6), tuple(rows), note)
 
 
@@ -130,7 +137,7 @@ def _quantile_cells(cell: Summary, percentile: str, scale: Scale) -> tuple[Cell,
     value = number(cell.get(percentile), wording.quantile(cell, percentile, scale))
     if percentile == "max":  # the largest of n has no interval without assuming a distribution
         censored = cell.get("censored")
-        return value, quiet(""), quiet(f"{wording.count(censored)} failed" if censored else "")
+        return value, quiet(""), quiet(wording.say(wording.count(censored), " failed") if censored else "")
     return value, quiet(wording.interval(cell, percentile, scale)), number(cell.get("n"), wording.count(cell.get("n")))
 
 
@@ -236,13 +243,12 @@ def harness_facts(summary: Summary) -> Table:
 def attribution(summary: Summary) -> Table:
     """Whom the requests could be attributed to, and how."""
     cells = wording.part(summary, "attribution")
-    total = cells.get("requests")
     rows = [
-        ("Requests", wording.count(total)),
+        ("Requests", wording.count(cells.get("requests"))),
         ("Tasks looked up", wording.percent(cells.get("lookup_share"))),
-        ("Attributed to a node", _with_share(cells.get("attributed"), total)),
+        ("Attributed to a node", _with_share(cells, "attributed")),
         *((f"  by {name}", wording.count(n)) for name, n in _sorted(cells, "by_source")),
-        ("Unattributed", _with_share(cells.get("unattributed"), total)),
+        ("Unattributed", _with_share(cells, "unattributed")),
         *((f"  {name}", wording.count(n)) for name, n in _sorted(cells, "unattributed_reasons")),
     ]
     return _facts("attribution", "Attribution", rows)
@@ -254,7 +260,7 @@ def join(summary: Summary) -> Table:
     age = wording.part(cells, "snapshot_age_s")
     rows = [
         ("Rows to join", wording.count(cells.get("rows"))),
-        ("With a snapshot from before they were sent", _with_share(cells.get("with_snapshot"), cells.get("rows"))),
+        ("With a snapshot from before they were sent", _with_share(cells, "with_snapshot")),
         *((f"  without: {name}", wording.count(n)) for name, n in _sorted(cells, "without")),
         ("Age of the snapshot, s: p50", wording.decimal(age.get("p50"), 1)),
         ("  p95", wording.decimal(age.get("p95"), 1)),
@@ -298,12 +304,9 @@ def _requests_text(group: Summary) -> str:
     return wording.count(group.get("requests")) + (" *" if group.get("n_too_small") else "")
 
 
-def _share(n: Any, total: Any) -> str:
-    return wording.percent(n / total, 2) if total and n is not None else ABSENT
-
-
-def _with_share(n: Any, total: Any) -> str:
-    return f"{wording.count(n)} ({_share(n, total)})" if total and n is not None else wording.count(n)
+def _with_share(cells: Summary, name: str) -> str:
+    n, of_all = wording.count(cells.get(name)), cells.get(f"{name}_share")
+    return n if wording.figure(of_all) is None else wording.say(n, " (", wording.percent(of_all, 2), ")")
 
 
 def _sorted(cells: Summary, key: str) -> list[tuple[str, Any]]:

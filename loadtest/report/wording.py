@@ -11,6 +11,36 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 Summary = dict[str, Any]
+
+
+class Figure(str):
+    """A number as it is printed, and the exact one behind it: the page carries both."""
+
+    value: float
+
+    def __new__(cls, text: str, value: float) -> Figure:
+        made = super().__new__(cls, text)
+        made.value = value
+        return made
+
+
+class Sentence(str):
+    """Text whose figures are known apart, in order, so that a page can mark them. Elsewhere it is plain text."""
+
+    parts: tuple[str, ...]
+
+    def __new__(cls, parts: Iterable[str]) -> Sentence:
+        flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, Sentence) else (part,)))
+        made = super().__new__(cls, "".join(flat))
+        made.parts = flat
+        return made
+
+
+def say(*parts: str) -> Sentence:
+    """A sentence of its parts. What is put together by + or in an f-string forgets its figures."""
+    return Sentence(parts)
+
+
 ABSENT = "–"
 TOO_SMALL = "n too small"
 INTERVAL_N_MAX = 10_000  # from here on a missing interval has another reason than n
@@ -69,7 +99,7 @@ class Scale(NamedTuple):
 
     def text(self, value_ms: Any) -> str:
         value = figure(value_ms)
-        return ABSENT if value is None else f"{value / self.divisor:,.{self.places}f}"
+        return ABSENT if value is None else Figure(f"{value / self.divisor:,.{self.places}f}", value)
 
 
 def scale_of(values_ms: Iterable[Any]) -> Scale:
@@ -85,17 +115,24 @@ def duration(value_ms: Any) -> str:
     value = figure(value_ms)
     if value is None:
         return ABSENT
-    return f"{value / 1000:,.2f} s" if abs(value) >= 1000 else f"{value:,.{0 if abs(value) >= 100 else 1}f} ms"
+    text = f"{value / 1000:,.2f} s" if abs(value) >= 1000 else f"{value:,.{0 if abs(value) >= 100 else 1}f} ms"
+    return Figure(text, value)
 
 
 def count(value: Any) -> str:
     number = figure(value)
-    return ABSENT if number is None else f"{number:,.0f}"
+    return ABSENT if number is None else Figure(f"{number:,.0f}", number)
 
 
 def decimal(value: Any, places: int = 2) -> str:
     number = figure(value)
-    return ABSENT if number is None else f"{number:,.{places}f}"
+    return ABSENT if number is None else Figure(f"{number:,.{places}f}", number)
+
+
+def plain_number(value: Any) -> str:
+    """A number that names something, such as a seed: without separators."""
+    number = figure(value)
+    return ABSENT if number is None else Figure(f"{number:.0f}", number)
 
 
 def percent(share: Any, places: int = 1) -> str:
@@ -106,11 +143,11 @@ def percent(share: Any, places: int = 1) -> str:
     text = f"{100 * number:.{places}f}"
     if number < 1 and float(text) >= 100:
         text = f"{100 - 10**-places:.{places}f}"
-    return f"{text} %"
+    return Figure(f"{text} %", number)
 
 
 def plural(n: Any, word: str) -> str:
-    return f"{count(n)} {word}{'' if n == 1 else 's'}"
+    return say(count(n), f" {word}{'' if n == 1 else 's'}")
 
 
 def quantile(cell: Summary, name: str, scale: Scale) -> str:
@@ -125,8 +162,10 @@ def quantile(cell: Summary, name: str, scale: Scale) -> str:
 def interval(cell: Summary, name: str, scale: Scale) -> str:
     """The confidence interval of a percentile, in the unit of its row."""
     bounds = cell.get(f"{name}_interval")
-    if isinstance(bounds, list | tuple) and len(bounds) == 2 and None not in map(figure, bounds):
-        return f"{scale.text(bounds[0])} to {scale.text(bounds[1])}"
+    if isinstance(bounds, list | tuple) and len(bounds) == 2 and figure(bounds[0]) is not None:
+        if figure(bounds[1]) is None:  # among the failed
+            return say(scale.text(bounds[0]), " or more")
+        return say(scale.text(bounds[0]), " to ", scale.text(bounds[1]))
     return TOO_SMALL if 0 < (figure(cell.get("n")) or 0) < INTERVAL_N_MAX else ABSENT
 
 
@@ -163,57 +202,84 @@ def result_sentence(summary: Summary) -> str:
     """Which ceiling ended the run, if one did; how many limits were met, and which were not."""
     stopped = part(summary, "result", "stopped_by").get("text")
     slos = [s for s in listed(summary, "result", "slos") if isinstance(s, dict)]
-    return (
-        (f"Stopped by a ceiling: {stopped}. " if stopped else "") + _limits_sentence(slos) + goodput_sentence(summary)
-    )
+    before = f"Stopped by a ceiling: {stopped}. " if stopped else ""
+    return say(before, _limits_sentence(summary, slos), goodput_sentence(summary))
 
 
-def _limits_sentence(slos: list[Summary]) -> str:
+def _limits_sentence(summary: Summary, slos: list[Summary]) -> str:
     if not slos:
         return "The profile states no limits."
-    met = sum(s.get("verdict") == "pass" for s in slos)
-    sentence = f"{met} of {plural(len(slos), 'limit')} met."
     missed = [str(s.get("metric")) for s in slos if s.get("verdict") == "fail"]
     unknown = [str(s.get("metric")) for s in slos if s.get("verdict") not in ("pass", "fail")]
-    return (
-        sentence
-        + (f" Missed: {', '.join(missed)}." if missed else "")
-        + (f" Cannot tell: {', '.join(unknown)}." if unknown else "")
+    return say(
+        count(part(summary, "result").get("met")),
+        " of ",
+        plural(len(slos), "limit"),
+        " met.",
+        f" Missed: {', '.join(missed)}." if missed else "",
+        f" Cannot tell: {', '.join(unknown)}." if unknown else "",
     )
 
 
 def goodput_sentence(summary: Summary) -> str:
     """How much was good by the limits of one request, with a space before it; "" where none were stated."""
     found = part(summary, "goodput")
-    limits = part(found, "limits")
+    limits = {METRICS[name][0]: limit for name, limit in part(found, "limits").items() if name in METRICS}
     if not limits:
         return ""
-    names = ", ".join(f"{METRICS[name][0]} {duration(limit)}" for name, limit in limits.items() if name in METRICS)
-    share = f"{percent(found.get('share'))} of {plural(found.get('n'), 'request')}"
-    return f" Goodput {decimal(found.get('per_s'))}/s: {share} ended well within {names}."
+    named = [piece for name, limit in limits.items() for piece in (", ", f"{name} ", duration(limit))][1:]
+    rate = (" Goodput ", decimal(found.get("per_s")), "/s: ", percent(found.get("share")), " of ")
+    return say(*rate, plural(found.get("n"), "planned request"), " ended well within ", *named, ".")
 
 
 def first_line(summary: Summary) -> str:
     """Open or closed and the load, before anything else: the reading of every figure hangs on it."""
     run, offered = part(summary, "run"), part(summary, "offered")
     if run.get("mode") == "closed":
-        return f"Closed load: {plural(run.get('users'), 'member')}, each waiting for its answer."
-    rates = f"{decimal(offered.get('rate_per_s_planned'))} arrivals/s offered, "
-    rates += f"{decimal(offered.get('rate_per_s_realised'))} realised"
-    if figure(offered.get("cv_realised")) is not None:
-        rates += f" (CV {decimal(offered['cv_realised'])})"
-    return f"{'Open load' if run.get('mode') == 'open' else 'Load of unknown kind'}: {rates}."
+        sent = (" ", decimal(offered.get("requests_per_s_realised")), " requests/s came of it.")
+        members = say("Closed load: ", plural(run.get("users"), "member"), ", each waiting for its answer.")
+        return say(members, *(sent if figure(offered.get("requests_per_s_realised")) is not None else ()))
+    cv = part(offered, "compared", "gap_cv")
+    return say(
+        "Open load: " if run.get("mode") == "open" else "Load of unknown kind: ",
+        decimal(offered.get("rate_per_s_planned")),
+        " arrivals/s offered",
+        _cv(cv.get("intended")),
+        ", ",
+        decimal(offered.get("rate_per_s_realised")),
+        " realised",
+        _cv(offered.get("cv_realised")),
+        ".",
+    )
+
+
+def _cv(value: Any) -> str:
+    return "" if figure(value) is None else say(" (CV ", decimal(value), ")")
+
+
+def streams_everywhere(summary: Summary) -> bool:
+    """Every target streams. Where one does not, only E2E is known of all requests, and it stands first."""
+    targets = [t for t in listed(summary, "run", "targets") if isinstance(t, dict)]
+    return all(t.get("stream") for t in targets)
+
+
+def metrics_of(summary: Summary) -> dict[str, tuple[str, str]]:
+    """METRICS in the order of this run: E2E first where a route does not stream."""
+    if streams_everywhere(summary):
+        return METRICS
+    return {"e2e_ms": METRICS["e2e_ms"], **METRICS}
 
 
 def offered_note(summary: Summary) -> str:
     """What the columns of the offered table are, and who counted the tokens."""
     run, offered = part(summary, "run"), part(summary, "offered")
     plan = "what the rows of the trace say" if offered.get("trace") else "what the plan drew"
-    told = f"{plural(offered.get('prompts_told'), 'prompt')} and {plural(offered.get('answers_told'), 'answer')}"
-    return (
+    told = (plural(offered.get("prompts_told"), "prompt"), " and ", plural(offered.get("answers_told"), "answer"))
+    return say(
         f"Process: the arrival process by formula, in the long run; intended: {plan}; realised: what was sent and "
-        f"answered. Prompt tokens are counted in {run.get('encoding') or ABSENT}; a node's own may differ: of {told} "
-        "the realised tokens are the server's count. Intended output tokens are the cap."
+        f"answered. Prompt tokens are counted in {run.get('encoding') or ABSENT}; a node's own may differ: of ",
+        *told,
+        " the realised tokens are the server's count. Intended output tokens are the cap.",
     )
 
 
@@ -229,11 +295,12 @@ def account_sentence(summary: Summary) -> str:
     """planned = sum over outcomes, as an equation."""
     account = part(summary, "account")
     outcomes = part(account, "outcomes")
+    planned = count(account.get("planned"))
     if not outcomes:
-        return f"{count(account.get('planned'))} planned; no outcomes are stored."
-    terms = " + ".join(f"{count(n)} {name.replace('_', ' ')}" for name, n in by_size(outcomes))
+        return say(planned, " planned; no outcomes are stored.")
     sign = "=" if sum(outcomes.values()) == account.get("planned") else "≠"
-    return f"{count(account.get('planned'))} planned {sign} {terms}"
+    terms = [piece for name, n in by_size(outcomes) for piece in (" + ", count(n), f" {name.replace('_', ' ')}")][1:]
+    return say(planned, f" planned {sign} ", *terms)
 
 
 def by_size(counts: Summary) -> list[tuple[str, int]]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.analysis.intervals import Clusters
 from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, grouped_quantile, quantile
 from loadtest.quantiles import LogHistogram, nearest_rank, rank_interval
 
@@ -25,7 +26,7 @@ def test_a_percentile_among_the_censored_is_null_with_a_text() -> None:
     found = describe(values, waited)
     assert (found["n"], found["censored"], found["p50"], found["max"]) == (400, 40, 50, 90)
     assert found["p95"] is None and found["p95_text"] == "> 120 s"
-    assert found["p95_interval"] is None and found["p50_interval"] is not None
+    assert found["p95_interval"] is None and found["p50_interval"] == [45, 56]  # ranks 180 and 221
     assert "p50_text" not in found
     json.dumps(found, allow_nan=False)
 
@@ -49,10 +50,20 @@ def test_all_errors_have_no_answer() -> None:
     assert found["p50"] is None and found["p50_text"] == "no answer" and found["max"] is None
 
 
-def test_a_censored_upper_end_takes_the_interval_away() -> None:
+def test_a_censored_upper_end_is_open() -> None:
     values = np.array([1.0] * 960 + [INF] * 40)
     found = describe(values)
-    assert found["p95"] == 1.0 and found["p95_interval"] is None
+    assert found["p95"] == 1.0 and found["p95_interval"] == [1.0, None]
+
+
+def test_turns_that_belong_together_tell_less_and_too_few_tell_nothing() -> None:
+    """400 values in 20 conversations of one value each: 20 independent turns have a median and no p95."""
+    values = np.repeat(np.arange(20.0), 20)
+    clusters = Clusters.of(np.repeat(np.arange(20), 20), np.linspace(0, 100, 400))
+    found, alone = describe(values, None, clusters), describe(values)
+    assert found["p50"] == alone["p50"] == 9 and found["p50_n_effective"] < 30
+    assert found["p50_interval"][0] < alone["p50_interval"][0] <= alone["p50_interval"][1] < found["p50_interval"][1]
+    assert found["p95"] is None and found["p95_text"].startswith("withheld: effective sample too small (")
 
 
 def test_intervals_are_the_order_statistics() -> None:

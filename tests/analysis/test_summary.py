@@ -71,7 +71,7 @@ def test_a_healthy_run_by_hand(tmp_path: Path) -> None:
     assert found["latency"]["itl_ms"]["service"]["p50"] == pytest.approx(20, rel=0.01)
     assert found["latency"]["itl_ms"]["service"]["max"] == pytest.approx(30, rel=0.01)
     assert found["account"] == {
-        **{"planned": 400, "rows": 400, "outcomes": {"ok": 400}, "balanced": True},
+        **{"planned": 400, "rows": 400, "outcomes": {"ok": 400}, "shares": {"ok": 1}, "balanced": True},
         **{"warmup": 0, "measured": 400, "first_turns": 400, "second_turns": 0},
     }
     assert found["offered"]["rate_per_s_planned"] == pytest.approx(400 / 30, abs=1e-3)

@@ -20,8 +20,17 @@ def example_summary(**parts: Any) -> Summary:
         "schema_version": 1,
         "run": _run(),
         "fit": {"verdict": "fit", "reasons": []},
+        "steady": {
+            **{"verdict": "steady", "why": "5 s beyond the warm-up were left out", "from_s": 35.0, "window_s": 270.0},
+            **{"cut_s": {"latency": 5.0, "in_flight": 0.0}, "in_flight_change": 0.041, "in_flight_p": 0.318},
+        },
+        "goodput": {
+            **{"limits": {"ttft_ms": 2000.0, "e2e_ms": 30000.0}, "good": 3012, "n": 3377, "share": 0.891916},
+            "per_s": 11.155556,
+        },
         "result": {
             "verdict": "fail",
+            "met": 2,
             "slos": [
                 _slo("ttft_ms_p95", "max", 2500.0, 2211.4, 3288, "pass"),
                 _slo("e2e_ms_p99", "max", 30000.0, 41876.0, 3288, "fail"),
@@ -41,6 +50,10 @@ def example_summary(**parts: Any) -> Summary:
                 "rate_limited": 5,
                 "empty": 3,
             },
+            "shares": {
+                **{"ok": 0.975419, "not_reached": 0.010535, "router_timeout": 0.005673, "server_error": 0.003782},
+                **{"truncated": 0.002431, "rate_limited": 0.001351, "empty": 0.00081},
+            },
             "balanced": True,
             "warmup": 325,
             "measured": 3377,
@@ -53,6 +66,7 @@ def example_summary(**parts: Any) -> Summary:
             "cv_realised": 1.013,
             "arrivals": 1502,
             "requests_sent": 3663,
+            "requests_per_s_realised": 12.21,
             "peak_in_flight": 131,
             "trace": None,
             "prompts_told": 1187,
@@ -86,7 +100,9 @@ def example_summary(**parts: Any) -> Summary:
         "attribution": {
             "requests": 3663,
             "attributed": 3507,
+            "attributed_share": 0.957412,
             "unattributed": 156,
+            "unattributed_share": 0.042588,
             "by_source": {"task": 2310, "text": 1197},
             "unattributed_reasons": {"no task id": 92, "task look-up failed": 41, "no result matches the text": 23},
             "lookup_share": 0.9781,
@@ -94,6 +110,7 @@ def example_summary(**parts: Any) -> Summary:
         "join": {
             "rows": 3507,
             "with_snapshot": 3488,
+            "with_snapshot_share": 0.994582,
             "without": {"no snapshot before it was sent": 15, "snapshot too old": 4},
             "snapshot_age_s": {"p50": 2.6, "p95": 5.1, "max": 9.8},
             "tolerance_s": 900.0,
@@ -170,6 +187,7 @@ def quantile_cell(n: int, p50: float, p95: float, p99: float | None, largest: fl
     cell: Summary = {"n": n, "p50": p50, "p95": p95, "p99": p99, "max": largest, "censored": censored}
     cell |= {"p50_interval": [p50 * 0.97, p50 * 1.04], "p95_interval": [p95 * 0.93, p95 * 1.09]}
     cell["p99_interval"] = None if p99 is None else [p99 * 0.9, p99 * 1.2]
+    cell |= {f"{name}_n_effective": round(n * 0.93) - place for place, name in enumerate(("p50", "p95", "p99"))}
     if p99 is None:
         cell["p99_text"] = "> 120 s"
     return cell

@@ -45,7 +45,8 @@ def test_markdown_tables_are_whole(make_summary: Make) -> None:
 def test_markdown_figures_are_those_of_the_summary(make_summary: Make) -> None:
     text = render_markdown(make_summary())
     assert text.startswith(
-        "## ❌ FIT, FAIL: `20261122T104500Z-ab12`\n\nOpen load: 5.00 arrivals/s offered, 5.01 realised"
+        "## ❌ FIT, FAIL: `20261122T104500Z-ab12`\n\nOpen load: 5.00 arrivals/s offered (CV 1.02), "
+        "5.01 realised (CV 1.01)"
     )
     latency = table_rows(text)[2]
     assert latency[2] == ["TTFT, ms", "p50", "548", "532 to 570", "3,377", "549", "533 to 571", "3,377"]
