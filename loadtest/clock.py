@@ -44,6 +44,11 @@ def utc_stamp() -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_ns() / 1e9))
 
 
+def utc_text() -> str:
+    """Now, to be read: 2026-11-22T10:45:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_ns() / 1e9))
+
+
 def cpu_ns() -> int:
     """CPU time of this process, user and system, in nanoseconds."""
     return time.process_time_ns()

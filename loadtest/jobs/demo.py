@@ -39,10 +39,15 @@ def demo(runs_dir: Path, seed: int) -> int:
     return code
 
 
-def start_simulator(port_file: Path, truth: Path, options: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the simulator as a process and wait until it listens; return it and its address."""
+def start_simulator(
+    port_file: Path, truth: Path | None, options: Sequence[str] = ()
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the simulator as a process and wait until it listens; return it and its address. RuntimeError: it did not.
+
+    `options` may name another seed. Without `truth` it keeps no log.
+    """
     command = [sys.executable, "-m", "loadtest", "simulate", "--port", "0", "--port-file", str(port_file)]
-    command += ["--seed", str(SIMULATOR_SEED), "--truth", str(truth), *options]
+    command += ["--seed", str(SIMULATOR_SEED), *(["--truth", str(truth)] if truth is not None else []), *options]
     # A process group of its own: it must outlive a Ctrl-C until the run has drained.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, process_group=0)
     deadline = Deadline(SIMULATOR_READY_S)

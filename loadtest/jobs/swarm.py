@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from loadtest.processes import end
 
@@ -23,8 +24,21 @@ def locustfile() -> Path:
     return beside if beside.exists() else package / "locustfile.py"
 
 
-def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str, options: Sequence[str]) -> int:
-    """Run a headless swarm to its end and return the master's exit code. Its log lines go to standard error."""
+def run_swarm(
+    profile: str,
+    host: str,
+    workers: int,
+    runs_dir: Path,
+    run_id: str,
+    options: Sequence[str],
+    limit_s: float | None = None,
+    on_signal: Callable[[int], object] = lambda _: None,
+) -> int:
+    """Run a headless swarm to its end and return the master's exit code. Its log lines go to standard error.
+
+    After `limit_s` all its processes are ended and subprocess.TimeoutExpired is raised. Without it we wait: every wait
+    of the master has a deadline of its own. `on_signal` is told the number of a signal that came to us meanwhile.
+    """
     port = free_port()
     locust = [sys.executable, "-m", "locust", "-f", str(locustfile())]
     command = [*locust, "--headless", "--master", "--master-bind-port", str(port), "--only-summary"]
@@ -35,12 +49,14 @@ def run_swarm(profile: str, host: str, workers: int, runs_dir: Path, run_id: str
     master = _start(command)
     started: list[subprocess.Popen[bytes]] = []
     try:
-        with _signals_forwarded(master):
+        with _signals_forwarded(master, on_signal):
             for _ in range(workers):
                 command = [*locust, "--worker", "--master-port", str(port), "--loglevel", "WARNING"]
                 started.append(_start([*command, "--runs-dir", str(runs_dir)]))
-            return master.wait()
+            return master.wait(timeout=limit_s)
     finally:
+        if master.poll() is None:
+            end(master, WORKER_END_S)
         # Workers end by themselves soon after their master.
         for process in [master, *started]:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -54,13 +70,14 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def _signals_forwarded(master: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM go to the master, which drains its workers, joins and reports; a second one cuts the drain.
+def _signals_forwarded(master: subprocess.Popen[bytes], on_signal: Callable[[int], object]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to the master, which drains its workers, joins and reports; a second one cuts the drain."""
 
-    We go on waiting for it: every wait of the master has a deadline of its own.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: master.send_signal(number)) for number in numbers}
+    def forward(number: int, _: FrameType | None) -> None:
+        on_signal(number)
+        master.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

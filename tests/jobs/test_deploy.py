@@ -33,7 +33,11 @@ def tool(name: str) -> str:
 
 
 def test_systemd_units() -> None:
-    said = check(tool("systemd-analyze"), "verify", *sorted((DEPLOY / "systemd").glob("*.service")))
+    said = check(
+        tool("systemd-analyze"),
+        "verify",
+        *sorted(p for p in (DEPLOY / "systemd").iterdir() if p.suffix in (".service", ".timer")),
+    )
     assert "loadtest" not in said, "systemd warns about what it does not know and goes on"
 
 
@@ -55,7 +59,8 @@ def test_the_shell_script() -> None:
 def test_every_option_of_the_examples_exists() -> None:
     """The checkers know nothing of what we start: each option is one of Locust's or ours."""
     listed = check(sys.executable, "-m", "locust", "-f", REPO / "locustfile.py", "--help")
-    ours = (REPO / "loadtest/swarm/options.py").read_text() + (REPO / "loadtest/cli.py").read_text()
+    parsers = ("swarm/options.py", "cli.py", "jobs/nightly.py", "jobs/prune.py")
+    ours = "".join((REPO / "loadtest" / path).read_text() for path in parsers)
     known = set(re.findall(r"--[a-z][a-z-]+", listed)) | set(re.findall(r'"(--[a-z-]+)"', ours))
     used: set[str] = set()
     for path in [*DEPLOY.glob("systemd/*"), DEPLOY / "compose/compose.yaml", *DEPLOY.glob("kubernetes/*")]:

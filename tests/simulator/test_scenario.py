@@ -9,7 +9,7 @@ from loadtest.simulator.scenario import Scenario, ScenarioError, load_scenario, 
 
 
 def test_the_shipped_scenarios() -> None:
-    assert scenario_names() == ["churn", "degraded", "phase4", "small"]
+    assert scenario_names() == ["churn", "control", "degraded", "phase4", "small"]
     for name in scenario_names():
         assert load_scenario(name).name == name
     assert load_scenario("small") == Scenario()
@@ -43,7 +43,7 @@ def test_a_mistake_is_told_in_one_line(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--scenario", "smal"], "not known; there are churn, degraded, phase4, small"),
+        (["--scenario", "smal"], "not known; there are churn, control, degraded, phase4, small"),
         (["--scenario", "no/such.toml"], "No such file or directory"),
         (["--fault", "lost-tsak"], "did you mean lost-task?"),
         (["--fault", "lost-task=1@99"], "no session is called '99'; there are 11, 12, 21"),
