@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import numpy as np
-from made_runs import made_side
+from made_history import history, with_changes
 
-from loadtest.analysis.nights import HistoryRow
 from loadtest.report.trend_page import trend_html
-
-
-def history(nights: int, slower_from: int = 99, **changes: Any) -> list[HistoryRow]:
-    """Six runs a night at a run-to-run sd of 3 %; from night `slower_from` on TTFT is 20 % longer."""
-    draw = np.random.default_rng(7)
-    rows = []
-    for night in range(nights):
-        factors = {"ttft_ms_p50": 1.2, "ttft_ms_p95": 1.2} if night >= slower_from else {}
-        fields = {"kind": "target", "host": "http://router:5010", "word": "pass", "exit_code": 0, **changes}
-        fields |= {"night": f"2026-11-{night + 1:02d}", "target_versions": f"main={1 + (night >= slower_from)}.0"}
-        for number, run in enumerate(made_side(f"n{night}r", 6, draw, 0.03, **factors)):
-            plain = {name: getattr(run, name) for name in run.__struct_fields__}
-            plain["started_utc"] = f"2026-11-{night + 1:02d}T02:{number:02d}:00Z"
-            rows.append(HistoryRow(**{**plain, **fields, **{k: v for k, v in changes.items() if k in fields}}))
-    return rows
 
 
 def words(html: str) -> str:
@@ -49,7 +31,7 @@ def test_nights_that_are_alike_show_no_change() -> None:
 
 def test_void_nights_are_drawn_and_do_not_count() -> None:
     rows = history(12, slower_from=8)
-    void = [row if row.target_versions == "main=1.0" else _replaced(row, word="void") for row in rows]
+    void = [row if row.target_versions == "main=1.0" else with_changes(row, word="void") for row in rows]
     html = trend_html(void)
     assert "of void or failed nights" in html and "worse" not in words(html).replace("for the worse", "")
 
@@ -62,9 +44,9 @@ def test_few_runs_say_that_they_are_few() -> None:
 
 def test_series_that_cannot_be_compared_stand_apart() -> None:
     other = history(3, profile_hash="f" * 16)
-    html = trend_html([*history(12, slower_from=3), *[_replaced(row, profile_hash="f" * 16) for row in other]])
+    html = trend_html([*history(12, slower_from=3), *[with_changes(row, profile_hash="f" * 16) for row in other]])
     assert len(re.findall(r"<h2>", html)) == 2
-    control = [_replaced(row, kind="control", host=f"http://127.0.0.1:{i}") for i, row in enumerate(history(2))]
+    control = [with_changes(row, kind="control", host=f"http://127.0.0.1:{i}") for i, row in enumerate(history(2))]
     titles = re.findall(r"<h2>(.*?)</h2>", trend_html([*control, *history(2)]))
     assert [title.split(",")[0] for title in titles] == ["Target http://router:5010", "Control"], (
         "one control, at whatever port it was"
@@ -76,7 +58,7 @@ EVIL = "<script>alert(1)</script>&\"'\u202e日本</svg>"
 
 def test_hostile_names_stay_text() -> None:
     rows = [
-        _replaced(
+        with_changes(
             row,
             night=EVIL,
             run=f"{EVIL}{i}",
@@ -102,11 +84,7 @@ def test_the_page_needs_no_network_and_follows_light_and_dark() -> None:
 
 
 def test_a_long_history_stays_a_page() -> None:
-    rows = [_replaced(row, night=f"n{i // 6:03d}", started_utc=f"t{i:05d}") for i, row in enumerate(history(12) * 9)]
+    rows = [with_changes(row, night=f"n{i // 6:03d}", started_utc=f"t{i:05d}") for i, row in enumerate(history(12) * 9)]
     html = trend_html(rows)
     assert len(html) < 2_000_000
     assert trend_html(rows) == html, "the same history is the same page"
-
-
-def _replaced(row: HistoryRow, **changes: Any) -> HistoryRow:
-    return HistoryRow(**{**{name: getattr(row, name) for name in row.__struct_fields__}, **changes})
