@@ -21,7 +21,7 @@ REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "loadtest"
 
 FLOORS: list[set[str]] = [
-    {"records", "clock", "quantiles", "fitness", "rank_score", "observed"},
+    {"records", "clock", "quantiles", "fitness", "rank_score", "observed", "saturation"},
     {"runfolder", "spool", "processes", "traffic", "client"},
     {"swarm", "collector", "simulator", "observe", "analysis"},
     {"report"},

@@ -199,10 +199,12 @@ def result_word(summary: Summary) -> str:
 
 
 def result_sentence(summary: Summary) -> str:
-    """Which ceiling ended the run, if one did; how many limits were met, and which were not."""
-    stopped = part(summary, "result", "stopped_by").get("text")
+    """What ended the run before its time, if anything did; how many limits were met, and which were not."""
+    stopped_by = part(summary, "result", "stopped_by")
+    stopped = stopped_by.get("text")
+    what = "early" if stopped_by.get("rule") in ("saturated", "misses") else "by a ceiling"
     slos = [s for s in listed(summary, "result", "slos") if isinstance(s, dict)]
-    before = f"Stopped by a ceiling: {stopped}. " if stopped else ""
+    before = f"Stopped {what}: {stopped}. " if stopped else ""
     return say(before, _limits_sentence(summary, slos), goodput_sentence(summary))
 
 

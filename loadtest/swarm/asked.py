@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from loadtest import runfolder
 from loadtest.swarm import options, preflight
+from loadtest.swarm.hopeless import MissesMax
 from loadtest.swarm.manifest import Settings
 from loadtest.traffic.ceilings import Ceilings, with_ceilings
 from loadtest.traffic.overrides import with_flags
@@ -22,6 +23,7 @@ class Asked(NamedTuple):
     profile: Profile
     trace: Trace | None
     ceilings: Ceilings
+    misses_max: tuple[MissesMax, ...] = ()
 
     @classmethod
     def of(cls, parsed: Any) -> Asked:
@@ -31,10 +33,11 @@ class Asked(NamedTuple):
             profile = with_flags(profile, options.with_locusts_own(parsed, profile.load.mode))
             trace = asked_trace(parsed)
             ceilings = with_ceilings(profile.ceilings, parsed.ceiling)
+            misses_max = tuple(MissesMax.read(text) for text in parsed.misses_max)
             Schedule(profile, 0, trace)  # says now, and not on a worker, that a profile and a trace do not go together
         except ValueError as error:
             raise preflight.SetupError(str(error), preflight.EXIT_USAGE) from None
-        return cls(profile, trace, ceilings)
+        return cls(profile, trace, ceilings, misses_max)
 
     def plan(self, parsed: Any, host: str, workers: int) -> Plan:
         """The plan of one run, but for its length, which is fixed at its start."""
@@ -66,4 +69,6 @@ class Asked(NamedTuple):
             trace_speed=parsed.speed,
             trace_rate=parsed.trace_rate,
             ceilings=self.ceilings,
+            stop_saturated=parsed.stop_saturated,
+            misses_max=self.misses_max,
         )

@@ -14,6 +14,7 @@ import msgspec
 from loadtest import runfolder
 from loadtest.clock import measure_wall_offset, mono_ns, wall_ns
 from loadtest.records import SCHEMA_VERSION, Target
+from loadtest.swarm.hopeless import MissesMax
 from loadtest.swarm.ledger import Mismatch
 from loadtest.swarm.reports import Reports
 from loadtest.swarm.standing import final_figures
@@ -39,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trace_speed: float = 1.0
     trace_rate: float = 1.0
     ceilings: Ceilings = Ceilings()
+    stop_saturated: bool = False
+    misses_max: tuple[MissesMax, ...] = ()
 
 
 class Course(msgspec.Struct, kw_only=True):
@@ -46,7 +49,7 @@ class Course(msgspec.Struct, kw_only=True):
 
     t0_ns: int | None = None  # master's monotonic clock, as all instants here
     stopped_ns: int | None = None  # the end of the load
-    stopped_by: dict[str, Any] | None = None  # the ceiling that ended it
+    stopped_by: dict[str, Any] | None = None  # the ceiling that ended it, or why it could only fail
     mismatches: Sequence[Mismatch] = ()  # of the ledger
     account: dict[str, Any] | None = None  # the collector's
     over: bool = False  # the workers have said their last word, or will not

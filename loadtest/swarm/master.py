@@ -16,6 +16,7 @@ from loadtest.swarm.attendance import LOOK_S, Attendance
 from loadtest.swarm.children import ChildError, Collector, Observer, broken_rules, close_command, judge
 from loadtest.swarm.guard import Guard, Stop
 from loadtest.swarm.history import STEP_S, History
+from loadtest.swarm.hopeless import Hopeless
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
 from loadtest.swarm.manifest import Course, Manifest, Settings
@@ -35,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 class MasterRun:
     """One run as the master sees it. `stripes` maps Locust's client ids to stripe numbers, `view` shows how it stands,
-    `end_load` is called at most once, when a ceiling is met, and `keeps_history` is for a page that draws it."""
+    `end_load` is called at most once, when a ceiling is met or the run can only fail, and `keeps_history` is for a page
+    that draws it."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class MasterRun:
         self._judged: list[str] | None = None  # the rules that the report found broken
         self.standing: Standing | None = None  # as of the last second
         self._guard = Guard(settings.ceilings)
+        self._hopeless = Hopeless(saturated=settings.stop_saturated, misses=settings.misses_max, reports=self.reports)
         self.stopped_by: Stop | None = None
         self._end_load = end_load
         self._view = view
@@ -139,9 +142,11 @@ class MasterRun:
                 self._next_step = Deadline(STEP_S - LOOK_S / 2)
                 self._step(standing)
             if self.stopped_by is None and not self.load_ended:
-                self.stopped_by = self._guard.look(standing)
+                ceiling = self._guard.look(standing)
+                self.stopped_by = ceiling or self._hopeless.look(standing)
                 if self.stopped_by is not None:
-                    logger.error("a ceiling is met, nothing more is offered: %s", self.stopped_by.text)
+                    why = "a ceiling is met" if ceiling else "the run can only fail"
+                    logger.error("%s, nothing more is offered: %s", why, self.stopped_by.text)
                     self._end_load()
 
     def _stand(self) -> Standing:

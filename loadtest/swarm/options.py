@@ -55,6 +55,20 @@ def add_options(parser: LocustArgumentParser) -> None:
         include_in_web_ui=False,
     )
     add(
+        "--stop-saturated",
+        action="store_true",
+        help="stop the run when requests in flight and TTFT rise together: more than the target can serve",
+        include_in_web_ui=False,
+    )
+    add(
+        "--misses-max",
+        action="append",
+        default=[],
+        metavar="METRIC:MS:N",
+        help="stop the run when more than N measured turns failed or took longer, as in ttft_ms:2000:151",
+        include_in_web_ui=False,
+    )
+    add(
         "--spool-only",
         action="store_true",
         help="rows stay in the workers' spools, under --runs-dir of each; `loadtest collect` completes the run",
