@@ -18,6 +18,7 @@ PROGRAMS = {
     "observe": ("loadtest.observe.__main__", "watch a network while a run goes on"),
     "import": ("loadtest.jobs.import_snapshots", "snapshots that others stored, into a run folder"),
     "gate": ("loadtest.jobs.gate", "may these runs pass? fixed limits, and a baseline of earlier runs"),
+    "capacity": ("loadtest.jobs.capacity", "the highest arrival rate that holds the SLOs, step by step"),
     "contest": ("loadtest.jobs.contest", "what a contest pays, by a rules file: low, paid and high"),
     "nightly": ("loadtest.jobs.nightly", "one night of runs, judged against the nights before, for CI and cron"),
     "prune": ("loadtest.jobs.prune", "remove the rows of old runs, keep their reports"),

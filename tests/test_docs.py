@@ -20,6 +20,7 @@ COMMANDS = (
     *("import", "join", "report", "accuracy", "trace", "contest"),
     *("nightly", "prune"),
     "gate",
+    "capacity",
 )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,14 @@ _LATENCIES: dict[str, tuple[_Metric, _Metric]] = {
 _PERCENTILE = re.compile(r"(?P<metric>\w+)_p(?P<level>\d+(?:\.\d+)?)")
 
 
+class ByTurn(NamedTuple):
+    """At least a share `share` of the values, NaN left out, is to be at most `limit`; +inf failed or was dropped."""
+
+    values: Floats
+    limit: float
+    share: float
+
+
 def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram) -> dict[str, Any]:
     """One objective {metric, limit, kind} over the measured cohort and its pooled ITL gaps (ns).
 
@@ -49,21 +57,33 @@ def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram)
     Returns the objective with observed, n, misses (None for ITL), verdict and why.
     """
     name, limit, kind = str(slo["metric"]), float(slo["limit"]), str(slo["kind"])
-    due = metrics.offered(requests)
+    counted = by_turn(slo, requests)
     named = _PERCENTILE.fullmatch(name)
-    if name == "ok_share" and kind == "min":
-        judged = due & ~metrics.broken_off(requests)
-        found = _share(metrics.ok(requests)[judged].astype(np.float64), limit)
-    elif named and named["metric"] in _LATENCIES and kind == "max" and 0 < float(named["level"]) < 100:
-        metric, applies = _LATENCIES[named["metric"]]
-        dropped = ~metrics.tried(requests) & ~np.isnan(applies(requests))
-        values = np.where(dropped, np.inf, metric(requests))[due]
-        found = _percentile(values, float(named["level"]) / 100, limit)
+    if counted is not None and name == "ok_share":
+        found = _share(np.isfinite(counted.values[~np.isnan(counted.values)]).astype(np.float64), limit)
+    elif counted is not None:
+        found = _percentile(counted.values, counted.share, limit)
     elif named and named["metric"] == "itl_ms" and kind == "max":
         found = _gaps(gaps, float(named["level"]) / 100, limit)
     else:
         found = _verdict(None, 0, None, CANNOT_TELL, f"{name} ({kind}) is not an objective this version can judge")
     return {"metric": name, "kind": kind, "limit": limit, **found}
+
+
+def by_turn(slo: Mapping[str, Any], requests: pd.DataFrame) -> ByTurn | None:
+    """An objective as a question to each turn; None where it is none, as for ITL, whose population are gaps."""
+    name, kind = str(slo["metric"]), str(slo["kind"])
+    due = metrics.offered(requests)
+    named = _PERCENTILE.fullmatch(name)
+    if name == "ok_share" and kind == "min":
+        judged = due & ~metrics.broken_off(requests)
+        return ByTurn(np.where(judged, np.where(metrics.ok(requests), 0.0, np.inf), np.nan), 0.0, float(slo["limit"]))
+    if named and named["metric"] in _LATENCIES and kind == "max" and 0 < float(named["level"]) < 100:
+        metric, applies = _LATENCIES[named["metric"]]
+        dropped = ~metrics.tried(requests) & ~np.isnan(applies(requests))
+        values = np.where(dropped, np.inf, metric(requests))
+        return ByTurn(np.where(due, values, np.nan), float(slo["limit"]), float(named["level"]) / 100)
+    return None
 
 
 def result(slos: list[dict[str, Any]]) -> str:
