@@ -17,6 +17,7 @@ PROGRAMS = {
     "simulate": ("loadtest.simulator.__main__", "run a local network to test against"),
     "observe": ("loadtest.observe.__main__", "watch a network while a run goes on"),
     "import": ("loadtest.jobs.import_snapshots", "snapshots that others stored, into a run folder"),
+    "compare": ("loadtest.jobs.compare", "runs side by side: tables, pictures, shifts with intervals"),
     "gate": ("loadtest.jobs.gate", "may these runs pass? fixed limits, and a baseline of earlier runs"),
     "capacity": ("loadtest.jobs.capacity", "the highest arrival rate that holds the SLOs, step by step"),
     "contest": ("loadtest.jobs.contest", "what a contest pays, by a rules file: low, paid and high"),

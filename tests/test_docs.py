@@ -21,6 +21,7 @@ COMMANDS = (
     *("nightly", "prune"),
     "gate",
     "capacity",
+    "compare",
 )
 
 

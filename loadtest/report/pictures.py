@@ -29,12 +29,12 @@ def load(summary: Summary) -> str | None:
         figure = drawing.figure(3.5)
         rates, flight = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
         t = [s["t_s"] for s in series]
-        rates.fill_between(t, _column(series, "planned"), step="mid", color=INK["grid"], label="planned", lw=0)
-        rates.plot(t, _column(series, "sent"), color=INK["blue"], lw=1.1, label="sent", drawstyle="steps-mid")
-        rates.plot(t, _column(series, "completed"), color=INK["green"], lw=1.4, label="completed")
-        rates.fill_between(t, _column(series, "failed"), step="mid", color=INK["red"], label="failed", lw=0, zorder=3)
-        flight.fill_between(t, _column(series, "in_flight"), color=INK["violet"], alpha=0.22, lw=0)
-        flight.plot(t, _column(series, "in_flight"), color=INK["violet"], lw=1.3)
+        rates.fill_between(t, column(series, "planned"), step="mid", color=INK["grid"], label="planned", lw=0)
+        rates.plot(t, column(series, "sent"), color=INK["blue"], lw=1.1, label="sent", drawstyle="steps-mid")
+        rates.plot(t, column(series, "completed"), color=INK["green"], lw=1.4, label="completed")
+        rates.fill_between(t, column(series, "failed"), step="mid", color=INK["red"], label="failed", lw=0, zorder=3)
+        flight.fill_between(t, column(series, "in_flight"), color=INK["violet"], alpha=0.22, lw=0)
+        flight.plot(t, column(series, "in_flight"), color=INK["violet"], lw=1.3)
         _time_axes(summary, (rates, flight), t)
         drawing.titled(rates, "turns per second")
         drawing.titled(flight, "in flight")
@@ -53,7 +53,7 @@ def latency_over_time(summary: Summary) -> str | None:
         panels = list(figure.subplots(len(kept), 1, sharex=True, squeeze=False)[:, 0])
         t = [s["t_s"] for s in series]
         for axes, metric in zip(panels, kept, strict=True):
-            low, high = (_column(series, f"{metric}_{p}") for p in ("p50", "p95"))
+            low, high = (column(series, f"{metric}_{p}") for p in ("p50", "p95"))
             axes.fill_between(t, low, high, color=INK["blue"], alpha=0.12, lw=0)
             axes.plot(t, high, color=INK["orange"], lw=1.1, label="p95", marker=".", ms=3, markevery=_alone(high))
             axes.plot(t, low, color=INK["blue"], lw=1.5, label="p50", marker=".", ms=3, markevery=_alone(low))
@@ -67,7 +67,7 @@ def latency_over_time(summary: Summary) -> str | None:
 def distributions(summary: Summary) -> str | None:
     """Share of requests answered within a time; service and response share a panel."""
     curves = wording.part(summary, "distributions")
-    panels = [(name, [c for c in group if _points(curves, c[0])]) for name, group in _PANELS]
+    panels = [(name, [c for c in group if points(curves, c[0])]) for name, group in _PANELS]
     panels = [(name, group) for name, group in panels if group]
     if not panels:
         return None
@@ -76,7 +76,7 @@ def distributions(summary: Summary) -> str | None:
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (name, group) in zip(row, panels, strict=True):
             for key, label, colour, width, dashes in group:
-                values, shares = zip(*_points(curves, key), strict=True)
+                values, shares = zip(*points(curves, key), strict=True)
                 axes.plot(values, shares, color=INK[colour], lw=width, ls=dashes, label=label, drawstyle="steps-post")
             drawing.titled(axes, name)
             axes.set_xscale("log")
@@ -279,7 +279,7 @@ def _phase(axes: Axes, x: float, word: str) -> None:
     axes.annotate(word, (x, 1), xycoords=place, xytext=(3, -8), textcoords="offset points", **SMALL)
 
 
-def _column(series: Sequence[Summary], key: str) -> list[float]:
+def column(series: Sequence[Summary], key: str) -> list[float]:
     return [math.nan if (v := wording.figure(s.get(key))) is None else v for s in series]
 
 
@@ -289,7 +289,7 @@ def _alone(values: Sequence[float]) -> list[int]:
     return [i for i in range(len(values)) if known[i + 1] and not known[i] and not known[i + 2]]
 
 
-def _points(curves: Summary, key: str) -> list[tuple[float, float]]:
+def points(curves: Summary, key: str) -> list[tuple[float, float]]:
     """Points that a log axis can show."""
     pairs = [p for p in wording.listed(curves, key) if isinstance(p, list | tuple) and len(p) == 2]
     return [(v, s) for v, s in (map(wording.figure, p) for p in pairs) if v is not None and v > 0 and s is not None]
