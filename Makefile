@@ -20,9 +20,10 @@ demo: $(READY)   ## simulator, master and two workers, about 40 s of load, ends 
 test: $(READY)   ## the whole test suite but faults, soak and browser; under 15 minutes
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(READY) ## faults, soak and browser; installs chromium, nginx, iproute2 and iptables when root
+test-long: $(READY) ## faults, soak and browser; installs chromium, nginx, prometheus, iproute2 and iptables when root
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -qy chromium)
 	@PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || (apt-get update -q && apt-get install -qy nginx)
+	@command -v prometheus >/dev/null || (apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends prometheus)
 	@PATH="$$PATH:/usr/sbin" command -v ip >/dev/null || (apt-get update -q && apt-get install -qy iproute2)
 	@PATH="$$PATH:/usr/sbin" command -v iptables >/dev/null || (apt-get update -q && apt-get install -qy iptables)
 	$(BIN)/python -m pytest -m long
@@ -33,6 +34,7 @@ lint: $(READY)   ## ruff and mypy --strict
 bench: $(READY)  ## hot paths, as ratios against references of the same run
 	$(BIN)/python benchmarks/traffic.py
 	PYTHONPATH=. $(BIN)/python benchmarks/master.py
+	PYTHONPATH=. $(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/swarm_cost.py
 	$(BIN)/python benchmarks/accuracy.py --quick
 

@@ -31,14 +31,16 @@ from loadtest.analysis.nights import (
     read_history,
     run_to_run_sd,
 )
-from loadtest.clock import mono_ns, utc_text
+from loadtest.clock import mono_ns, utc_text, wall_ns
 from loadtest.jobs.night_runs import Asked, Interrupted, PieceFailed, attempt, preflight, useless
+from loadtest.report.history_metrics import history_metrics
 from loadtest.report.junit import render_junit
 from loadtest.report.night_text import night_markdown, night_suites
 from loadtest.report.trend_page import trend_html
 from loadtest.runfolder import RunFolderError, write_text
 
 HISTORY, TREND, BASELINE, NIGHTS, LOCK = "history.parquet", "trend.html", "baseline", "nights", "night.lock"
+METRICS = "nightly.prom"
 KINDS: tuple[Kind, Kind] = (TARGET, CONTROL)
 _RESULTS = {0: "pass", 3: "its profile's limits were missed, or a ceiling met"}
 FAILED_RUNS_MAX = 2  # then the target is gone, or we are
@@ -87,6 +89,7 @@ class NightJob:
         self._settle()
         self.night.ended_utc = utc_text()
         self.write()
+        self._tell_prometheus()
         return self.night
 
     def write(self) -> None:
@@ -94,6 +97,12 @@ class NightJob:
         write_text(self._folder / "night.json", json.dumps(self.night.as_json(), indent=1, allow_nan=False) + "\n")
         write_text(self._folder / "night.md", night_markdown(self.night, self._judgement))
         write_text(self._folder / "junit.xml", render_junit(night_suites(self.night, self._judgement)))
+
+    def _tell_prometheus(self) -> None:
+        """For the textfile collector of node_exporter: the night that ended last."""
+        runs = {str(kind): self.night.used(kind) for kind in KINDS}
+        text = history_metrics(runs, exit_code=self.night.exit_code, finished_s=wall_ns() / 1e9)
+        write_text(self._asked.top / METRICS, text)
 
     # Pieces.
 

@@ -129,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="loadtest nightly",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Make one night: preflight, N runs of the target with runs of a control on this machine between\n"
-        "them, the gate against DIR/baseline, a row per run in DIR/history.parquet, DIR/trend.html. Everything\n"
-        "of the night is in DIR/nights/DATE: night.md, junit.xml, night.json, the run folders.\n"
-        "docs/nightly.md says how to set it up.",
+        "them, the gate against DIR/baseline, a row per run in DIR/history.parquet, DIR/trend.html,\n"
+        "DIR/nightly.prom for Prometheus. Everything of the night is in DIR/nights/DATE: night.md,\n"
+        "junit.xml, night.json, the run folders. docs/nightly.md says how to set it up.",
         epilog="examples:\n"
         "  loadtest nightly --host http://127.0.0.1:5010 --dir /var/lib/loadtest\n"
         "  loadtest nightly --host http://router.example:5010 --dir nightly --allow-host router.example \\\n"

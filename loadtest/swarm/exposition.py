@@ -54,7 +54,10 @@ class Exposition:
             page = Families(standing.run)
             put_run(page, watched)
             put_network(page, standing.observed, standing.observed_age_s or 0.0, self._places_of(watched))
-            yield from page.all()
+            # All figures are of one instant by now; writing them takes tens of ms, in which heartbeats wait for us.
+            for metric in page.all():
+                gevent.sleep(0)
+                yield metric
 
     def _places_of(self, watched: Watched) -> Places:
         run = watched.standing.run

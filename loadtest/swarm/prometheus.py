@@ -74,10 +74,10 @@ class Families:
 def label(text: str) -> str:
     """A label's value for a text from anywhere: printable, at most TEXT_MAX letters, different for different texts.
 
-    Quotes, backslashes and line ends are the writer's to escape. Control characters and halves of surrogate pairs are
-    legal JSON, but a NUL would end Prometheus's reading and a surrogate has no UTF-8.
+    Quotes and backslashes are the writer's to escape. Controls and halves of surrogate pairs are legal JSON, but a NUL
+    would end Prometheus's reading, a surrogate has no UTF-8, and what turns the direction of writing fools the eye.
     """
-    clean = "".join("�" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
+    clean = "".join("�" if unicodedata.category(letter) in ("Cc", "Cf", "Cs") else letter for letter in text)
     if clean == text and len(text) <= TEXT_MAX:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

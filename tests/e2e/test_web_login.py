@@ -50,7 +50,7 @@ def page(network: Network, tmp_path: Path, log: Path) -> Iterator[str]:
 def test_without_a_login_a_request_gets_nothing(network: Network, tmp_path: Path) -> None:
     log = tmp_path / "log"
     paths = ["/stats/requests", "/stats/report", "/stats/requests/csv", "/exceptions", "/tasks", "/logs"]
-    paths += ["/worker-count", "/stop", "/stats/reset", "/no-such-page"]
+    paths += ["/metrics", "/worker-count", "/stop", "/stats/reset", "/no-such-page"]
     with page(network, tmp_path, log) as url:
         with httpx.Client(base_url=url) as stranger:
             for path in paths:
@@ -69,6 +69,7 @@ def test_without_a_login_a_request_gets_nothing(network: Network, tmp_path: Path
             entered = known.post("/login-submit", data={"username": NAME, "password": PASSWORD})
             assert entered.status_code == 200 and "SameSite=Strict" in entered.history[0].headers["set-cookie"]
             assert known.get("/stats/requests").json()["state"] == "ready"
+            assert "loadtest_build_info" in known.get("/metrics").text
     assert not (tmp_path / "runs").exists(), "nobody has started anything"
     said = log.read_text()
     assert "web: GET '/stats/requests' without a login from 127.0.0.1" in said
@@ -81,6 +82,7 @@ def test_without_a_login_a_request_gets_nothing(network: Network, tmp_path: Path
     ("options", "said"),
     [
         (["--web-login"], "--web-login needs LOADTEST_WEB_USER and LOADTEST_WEB_PASSWORD in the environment"),
+        (["--metrics-port", "9", "--metrics-host", "0.0.0.0"], "--metrics-host 0.0.0.0 is open to other machines"),
         (["--web-host", "0.0.0.0"], "--web-host 0.0.0.0 is open to other machines"),
         (["--headless", "--master", "--master-bind-host", "*"], "--master-bind-host * is open to other machines"),
         (["--web-host", "0.0.0.0", "--encrypted-path", "wg0"], "--web-host 0.0.0.0 lets other machines start load"),

@@ -124,6 +124,9 @@ def test_the_first_night_collects_and_the_second_is_judged(tmp_path: Path) -> No
     assert len(read_baseline(tmp_path / "baseline")) == 2 * RUNS
     assert len(read_history(tmp_path / "history.parquet")) == 4 * RUNS
     assert "<svg" in (tmp_path / "trend.html").read_text()
+    told = (tmp_path / "nightly.prom").read_text()
+    assert f'loadtest_nightly_fit_runs{{kind="target",profile="nightly"}} {RUNS}.0' in told
+    assert "loadtest_nightly_exit_code 0.0" in told
 
 
 def test_a_slower_target_fails_the_night_and_leaves_the_baseline(tmp_path: Path) -> None:
