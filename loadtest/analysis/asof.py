@@ -49,10 +49,10 @@ class History:
 
         RunFolderError: a row without a node, or two rows of one node at one instant, of which neither is "the last".
         """
-        encoded = _encoded(nodes)
-        lower = pc.utf8_lower(encoded.dictionary)
+        names = encoded(nodes)
+        lower = pc.utf8_lower(names.dictionary)
         self.nodes: pa.Array = lower.unique().drop_null()
-        codes = _codes(encoded, self.nodes)
+        codes = _codes(names, self.nodes)
         if (codes < 0).any():
             raise RunFolderError(
                 f"{source}: {int((codes < 0).sum())} snapshots name no node; delete them or import the file again"
@@ -87,7 +87,7 @@ class History:
 
         `sent` is false where nothing was sent. Older than `tolerance_s` (age from `sent_ns`, to the ns) is stale.
         """
-        codes = _codes(_encoded(nodes), self.nodes)
+        codes = _codes(encoded(nodes), self.nodes)
         place = self._places(codes, sent_ns - bound_ns, sent)
         seen = place >= 0
         observed_ns, value, age_ns = np.zeros(len(codes), np.int64), np.full(len(codes), np.nan), np.zeros_like(sent_ns)
@@ -121,7 +121,7 @@ class History:
 
 def codes_of(nodes: pa.Array | pa.ChunkedArray, names: pa.Array) -> Codes:
     """The place of each row's node in `names` (lower case), negative for null and for a node that is not there."""
-    return _codes(_encoded(nodes), names)
+    return _codes(encoded(nodes), names)
 
 
 def _by_node(codes: Codes, count: int) -> npt.NDArray[np.intp]:
@@ -129,22 +129,23 @@ def _by_node(codes: Codes, count: int) -> npt.NDArray[np.intp]:
     return np.argsort(codes.astype(np.uint16) if count <= _RADIX_NODES_MAX else codes, kind="stable")
 
 
-def _encoded(nodes: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+def encoded(nodes: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     """Names by number, as one array; a column read with `read_dictionary` is that already."""
     if not pa.types.is_dictionary(nodes.type):
-        nodes = nodes.dictionary_encode()
+        nodes = nodes.combine_chunks() if isinstance(nodes, pa.ChunkedArray) else nodes
+        return nodes.dictionary_encode()
     if isinstance(nodes, pa.ChunkedArray):
         nodes = nodes.unify_dictionaries().combine_chunks()
     return nodes
 
 
-def _codes(encoded: pa.DictionaryArray, names: pa.Array) -> Codes:
+def _codes(given: pa.DictionaryArray, names: pa.Array) -> Codes:
     """The place of each row's node in `names`, case aside; _UNKNOWN_NODE or _NO_NODE (null) otherwise."""
-    lower = pc.utf8_lower(encoded.dictionary)
+    lower = pc.utf8_lower(given.dictionary)
     places = (
         pc.index_in(lower, value_set=names.cast(lower.type)).fill_null(_UNKNOWN_NODE).to_numpy(zero_copy_only=False)
     )
     places = np.where(lower.is_null().to_numpy(zero_copy_only=False), _NO_NODE, places)
-    indices = encoded.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)
+    indices = given.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)
     codes: Codes = np.append(places, _NO_NODE).astype(np.int32)[indices]
     return codes

@@ -9,6 +9,9 @@ The answer of a router does not name its node. Sources, best first:
   that answer and never commit, the ones with a bad reputation, would be missing from every table;
 - `node_hint`: a header or body field of the answer named a node (medium: the router says so, nothing proves it).
 Everything else is unattributed, and the reason is a row of the report, not a hole.
+
+A run has millions of rows and few of them were looked up, so all of it is in arrays of numbers: pairs of a matched
+request and a node are one integer, and a text is touched only where two must be compared.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest.analysis import metrics
-from loadtest.analysis.frames import Mask, to_frame
+from loadtest.analysis.asof import encoded
+from loadtest.analysis.columns import frame_of
+from loadtest.analysis.frames import Ints, Mask
+from loadtest.analysis.looked import Lookups
 from loadtest.records import Outcome
 
 NOT_SENT = "not sent"
@@ -34,9 +40,11 @@ OUTSIDE_SHARE = "not looked up (outside the look-up share)"
 INCOMPLETE = "task incomplete"
 SAME_TEXT = "several miners gave the same text"
 OTHER_TEXT = "no miner's text matches"
+_REASONS = (*(LOST, NOT_SENT, SAME_TEXT, INCOMPLETE, OTHER_TEXT, FAILED_EARLY, NO_TASK_ID, OUTSIDE_SHARE, NO_LOOKUPS),)
+_SOURCES = ("lookup_text", "lookup_single", "lookup_rest", "node_hint")
+_CONFIDENCES = ("high", "medium")
 _ERROR_CHARS = 80
-_BY_ID = ["target", "session", "task_id"]
-_BY_REFERENCE = ["target", "client_reference"]
+COLUMNS = ["outcome", "error_kind", "sent_ns", "task_id"]  # of the frame; the texts stay in Arrow
 
 
 class Attribution(NamedTuple):
@@ -49,187 +57,153 @@ class Attribution(NamedTuple):
     miners: pd.DataFrame
 
 
-class Lookups(NamedTuple):
-    """A run's look-ups, ready for any number of batches of requests; see `lookups_of`.
+class _Involved(NamedTuple):
+    """Who took part in the matched requests: request positions and their look-ups, and pairs of a place in them and a
+    node as one number, place times nodes plus node, sorted and distinct."""
 
-    `tasks`: one row per look-up with its number `task`; `results` and `assigned`: one row per (task, node);
-    `by_id` and `by_reference`: the look-up that counts of each task, by either of its names.
-    """
+    request: Ints
+    task: Ints
+    assigned: Ints
+    gave: Ints  # a result
+    equal: Ints  # the text that the client got
 
-    tasks: pd.DataFrame
-    results: pd.DataFrame
-    assigned: pd.DataFrame
-    by_id: pd.DataFrame
-    by_reference: pd.DataFrame
+    def per_request(self, pairs: Ints, nodes: int) -> Ints:
+        return np.bincount(pairs // nodes, minlength=len(self.request))
+
+    def only(self, pairs: Ints, nodes: int) -> Ints:
+        """The node of each place that has one pair; of one with several, one of them."""
+        node = np.full(len(self.request), -1, dtype=np.int64)
+        node[pairs // nodes] = pairs % nodes
+        return node
 
 
-def attribute(requests: pd.DataFrame, lookups: Lookups) -> Attribution:
+def attribute(requests: pa.Table, lookups: Lookups) -> Attribution:
     """Name the node of every request from the look-ups and the hints of the answers.
 
     Each request is decided by itself: batches of a run give the rows of the whole.
     """
-    matched = _match(requests, lookups)
-    results = matched.merge(lookups.results, on="task")
-    assigned = matched.merge(lookups.assigned, on="task")[["request", "node"]].drop_duplicates()
-    texts = requests["text_sha256"].to_numpy(dtype=object)
-    results["equal"] = _equal(results["sha"].to_numpy(dtype=object), texts[results["request"].to_numpy(dtype=np.intp)])
-    given = results.groupby(["request", "node"])["equal"].any().reset_index()
-    rows = _decide(requests, matched, lookups.tasks, given, assigned)
-    return Attribution(rows, _miners(rows, given, assigned))
+    turns = frame_of(requests.select(COLUMNS[:3]))
+    task = lookups.match(requests, metrics.tried(turns))
+    involved = _involved(requests, lookups, task)
+    names, hint = _hints(requests["node_hint"], lookups.nodes)
+    source, node, high = _served(requests, turns, lookups, involved, hint)
+    reason, texts = _reasons(requests, turns, lookups, involved, task)
+    reason[source >= 0] = -1
+    rows = {
+        "node": _category(np.where(source >= 0, node, -1), names.to_pylist()),
+        "node_source": _category(source, _SOURCES),
+        "node_confidence": _category(np.where(source < 0, -1, np.where(high, 0, 1)), _CONFIDENCES),
+        "unattributed_reason": _category(reason, texts),
+        "looked_up": task >= 0,
+    }
+    return Attribution(pd.DataFrame(rows, copy=False), _miners(involved, node, names, len(lookups.nodes)))
 
 
-def lookups_of(tasks: pa.Table) -> Lookups:
-    """The tasks table taken apart. Of several look-ups of one task the last complete one counts."""
-    frame = to_frame(tasks.drop_columns(["assigned", "miners", "result_sha256"]))
-    frame["task"] = np.arange(len(frame))
-    results = _exploded(tasks["miners"], "node").merge(
-        _exploded(tasks["result_sha256"], "sha"), on=["task", "position"], how="left"
-    )
-    assigned = _exploded(tasks["assigned"], "node")
-    for nodes in (results, assigned):
-        nodes["node"] = nodes["node"].str.lower()
-    best = frame.assign(usable=frame["error"] == "").sort_values(["usable", "complete", "looked_up_wall_ns"])
-    by_id = best.drop_duplicates(_BY_ID, keep="last")[[*_BY_ID, "task"]]
-    named = best[best["client_reference"] != ""]
-    by_reference = named.drop_duplicates(_BY_REFERENCE, keep="last")[[*_BY_REFERENCE, "task"]]
-    return Lookups(frame, results[["task", "node", "sha"]], assigned[["task", "node"]], by_id, by_reference)
+def _involved(requests: pa.Table, lookups: Lookups, task: Ints) -> _Involved:
+    request = np.flatnonzero(task >= 0)
+    tasks, nodes = task[request], len(lookups.nodes)
+    owner, at = lookups.results.of(tasks)
+    gave = owner * max(1, nodes) + lookups.results.node[at]
+    got = requests["text_sha256"].take(pa.array(request[owner]))
+    equal = _true(pc.equal(got, lookups.result_text.take(pa.array(at))))
+    owner, at = lookups.assigned.of(tasks)
+    assigned = owner * max(1, nodes) + lookups.assigned.node[at]
+    return _Involved(request, tasks, *(np.unique(pairs) for pairs in (assigned, gave, gave[equal])))
 
 
-def _exploded(lists: pa.ChunkedArray, name: str) -> pd.DataFrame:
-    """A list column as one row per element: task (row number), position in its list, value."""
-    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return pd.DataFrame(
-        {
-            "task": np.repeat(np.arange(len(sizes)), sizes),
-            "position": np.arange(sizes.sum()) - starts,
-            name: pd.Series(pc.list_flatten(lists).to_pylist(), dtype="str"),
-        }
-    )
-
-
-def _match(requests: pd.DataFrame, lookups: Lookups) -> pd.DataFrame:
-    """(request position, task number): by target, session and task id, else by target and client_reference."""
-    columns = ["target", "session", "task_id", "client_reference"]
-    left = requests[columns].assign(request=np.arange(len(requests)))[metrics.tried(requests)]
-    by_id = _match_on(left, lookups.by_id, _BY_ID)
-    rest = left[~left["request"].isin(by_id["request"])]
-    by_reference = _match_on(rest, lookups.by_reference, _BY_REFERENCE)
-    return pd.concat([by_id, by_reference], ignore_index=True)
-
-
-def _match_on(left: pd.DataFrame, tasks: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Many requests to one task."""
-    left = left.dropna(subset=keys)
-    if left.empty or tasks.empty:  # pandas 3.1 fails inside Arrow when both sides are empty text columns
-        return pd.DataFrame({"request": [], "task": []}, dtype=np.intp)
-    return left.merge(tasks, on=keys, validate="m:1")[["request", "task"]]
-
-
-def _decide(
-    requests: pd.DataFrame, matched: pd.DataFrame, tasks: pd.DataFrame, results: pd.DataFrame, assigned: pd.DataFrame
-) -> pd.DataFrame:
-    n = len(requests)
-    task = np.full(n, -1)
-    task[matched["request"].to_numpy(dtype=np.intp)] = matched["task"].to_numpy(dtype=np.intp)
-    found = task >= 0
-    complete = _taken(tasks["complete"].to_numpy(dtype=bool), task, False)
-    error = _taken(tasks["error"].to_numpy(dtype=object), task, "")
-    equal = results[results["equal"]]
-    gave, agreed, given = (_count(frame, n) for frame in (results, equal, assigned))
+def _served(
+    requests: pa.Table, turns: pd.DataFrame, lookups: Lookups, involved: _Involved, hint: Ints
+) -> tuple[npt.NDArray[np.int8], Ints, Mask]:
+    """Of each request the source by which its node is known (-1: it is not), the node, and whether it is proved."""
+    at, nodes = involved.request, max(1, len(lookups.nodes))
+    everyone = np.union1d(involved.assigned, involved.gave)
+    silent = np.setdiff1d(everyone, involved.gave, assume_unique=True)
+    pairs = (involved.gave, involved.equal, involved.assigned, everyone)
+    gave, agreed, given, candidates = (involved.per_request(each, nodes) for each in pairs)
     # One result of several assigned miners proves nothing when its text differs: the miner that answered the client
     # may have failed to commit. Measured on a simulated network, that guess was wrong four times in five.
-    gave_pairs = results[["request", "node"]]
-    involved = pd.concat([assigned, gave_pairs]).drop_duplicates()
-    silent = pd.concat([involved, gave_pairs]).drop_duplicates(keep=False)
-    candidates = _count(involved, n)
-    single = (candidates == 1) & (complete | (given == 1))
-    whole = metrics.ok(requests) & requests["text_sha256"].notna().to_numpy(dtype=bool)  # a cut text equals nobody's
+    single = (candidates == 1) & (lookups.complete[involved.task] | (given == 1))
+    told = _true(requests["text_sha256"].take(pa.array(at)).is_valid())
+    whole = metrics.ok(turns)[at] & told  # a cut text equals nobody's
     rest = whole & (agreed == 0) & (given > 1) & (candidates - gave == 1)
-    hint = requests["node_hint"].str.strip().str.lower().replace("", None)
-    hint_given = hint.notna().to_numpy(dtype=bool)
-    choices = [agreed == 1, single, rest, hint_given]
-    source = np.select(choices, ["lookup_text", "lookup_single", "lookup_rest", "node_hint"], "")
-    hinted = hint.to_numpy(dtype=object)
-    nodes = np.select(choices, [_first(equal, n), _first(involved, n), _first(silent, n), hinted], hinted)
-    reasons = _reasons(requests, len(tasks) > 0, found, error, complete, agreed, gave)
-    attributed = source != ""
-    return pd.DataFrame(
-        {
-            "node": _text(nodes, attributed),
-            "node_source": _text(source, attributed),
-            "node_confidence": _text(np.where((agreed == 1) & (gave == candidates), "high", "medium"), attributed),
-            "unattributed_reason": _text(reasons, ~attributed),
-            "looked_up": found,
-        }
-    )
+    source, node = np.where(hint >= 0, np.int8(3), np.int8(-1)), hint.copy()
+    choices = [agreed == 1, single, rest]
+    source[at] = np.select(choices, [0, 1, 2], source[at])
+    chosen = [involved.only(each, nodes) for each in (involved.equal, everyone, silent)]
+    node[at] = np.select(choices, chosen, node[at])
+    high = np.zeros(len(node), dtype=np.bool_)
+    high[at] = (agreed == 1) & (gave == candidates)
+    return source, node, high
 
 
 def _reasons(
-    requests: pd.DataFrame,
-    any_task: bool,
-    found: Mask,
-    error: npt.NDArray[np.object_],
-    complete: Mask,
-    agreed: npt.NDArray[np.intp],
-    gave: npt.NDArray[np.intp],
-) -> npt.NDArray[np.object_]:
-    """Why a request has no node; meaningful only where nothing else named one. First true condition wins."""
-    outcome = requests["outcome"].to_numpy(dtype=object)
-    no_id = requests["task_id"].isna().to_numpy(dtype=bool)
-    conditions = [
-        outcome == Outcome.LOST.value,
-        requests["sent_ns"].isna().to_numpy(dtype=bool),
-        found & (error != ""),
-        found & (agreed > 1),
-        found & ~complete,
-        found & (gave >= 0),
-        no_id & (outcome != Outcome.OK.value),
-        no_id,
-    ]
-    failed = np.array([f"look-up failed: {text[:_ERROR_CHARS]}" for text in error], dtype=object)
-    texts = [LOST, NOT_SENT, failed, SAME_TEXT, INCOMPLETE, OTHER_TEXT, FAILED_EARLY, NO_TASK_ID]
-    chosen = np.full(len(requests), OUTSIDE_SHARE if any_task else NO_LOOKUPS, dtype=object)
-    for condition, text in reversed(list(zip(conditions, texts, strict=True))):
-        chosen[condition] = text[condition] if isinstance(text, np.ndarray) else text
-    return chosen
-
-
-def _miners(rows: pd.DataFrame, results: pd.DataFrame, assigned: pd.DataFrame) -> pd.DataFrame:
-    """Everyone who took part in a request, and whose text came back."""
-    both = assigned.assign(assigned=True).merge(
-        results[["request", "node"]].assign(gave_result=True), on=["request", "node"], how="outer"
+    requests: pa.Table, turns: pd.DataFrame, lookups: Lookups, involved: _Involved, task: Ints
+) -> tuple[Ints, list[str]]:
+    """Why a request has no node, by number, and the texts; meaningful only where nothing else named one."""
+    outcome = turns["outcome"]
+    no_id = _true(requests["task_id"].is_null())
+    failed = (outcome != Outcome.OK.value).to_numpy(dtype=bool)
+    agreed = involved.per_request(involved.equal, max(1, len(lookups.nodes)))
+    looked_up = np.select(
+        [agreed > 1, ~lookups.complete[involved.task]],
+        [_REASONS.index(SAME_TEXT), _REASONS.index(INCOMPLETE)],
+        _REASONS.index(OTHER_TEXT),
     )
-    for flag in ("assigned", "gave_result"):
-        both[flag] = both[flag].eq(True).fillna(False).astype(bool)
-    node = rows["node"].to_numpy(dtype=object)[both["request"].to_numpy(dtype=np.intp)]
-    both["returned"] = _equal(both["node"].to_numpy(dtype=object), node)
-    return both.sort_values(["request", "node"], ignore_index=True)
+    errors, error = _errors(lookups.error.take(pa.array(involved.task)))
+    reason = np.full(len(task), _REASONS.index(OUTSIDE_SHARE if len(lookups.complete) else NO_LOOKUPS))
+    reason[no_id] = _REASONS.index(NO_TASK_ID)
+    reason[no_id & failed] = _REASONS.index(FAILED_EARLY)
+    reason[involved.request] = np.where(error >= 0, error + len(_REASONS), looked_up)
+    reason[turns["sent_ns"].isna().to_numpy(dtype=bool)] = _REASONS.index(NOT_SENT)
+    reason[(outcome == Outcome.LOST.value).to_numpy(dtype=bool)] = _REASONS.index(LOST)
+    return reason, [*_REASONS, *errors]
 
 
-def _equal(left: npt.NDArray[np.object_], right: npt.NDArray[np.object_]) -> Mask:
-    """Element-wise equality of texts in which a missing one equals nothing."""
-    return np.asarray((left == right) & ~pd.isna(left), dtype=bool)
+def _errors(error: pa.Array) -> tuple[list[str], Ints]:
+    """What to say of look-ups that failed: the texts, and which of them each look-up has; -1 for one that did not."""
+    names = encoded(error)
+    texts: dict[str, int] = {}
+    codes = [texts.setdefault(_failed(text), len(texts)) if text else -1 for text in names.dictionary.to_pylist()]
+    return list(texts), np.array([*codes, -1])[names.indices.to_numpy()]
 
 
-def _count(frame: pd.DataFrame, n: int) -> npt.NDArray[np.intp]:
-    return np.bincount(frame["request"].to_numpy(dtype=np.intp), minlength=n)
+def _failed(error: str) -> str:
+    return f"look-up failed: {error[:_ERROR_CHARS]}"
 
 
-def _first(frame: pd.DataFrame, n: int) -> npt.NDArray[np.object_]:
-    """The first node of each request, None where there is none."""
-    first = np.full(n, None, dtype=object)
-    once = frame.drop_duplicates("request")
-    first[once["request"].to_numpy(dtype=np.intp)] = once["node"].to_numpy(dtype=object)
-    return first
+def _hints(hints: pa.ChunkedArray, nodes: pa.Array) -> tuple[pa.Array, Ints]:
+    """The names of all nodes, those of the look-ups first, and which of them each answer named; -1 for none."""
+    given = encoded(hints)
+    clean = pc.utf8_lower(pc.utf8_trim_whitespace(given.dictionary))
+    clean = pc.if_else(pc.equal(clean, ""), pa.scalar(None, clean.type), clean)
+    names = pa.concat_arrays([nodes, clean.cast(nodes.type)]).unique().drop_null()
+    codes = pc.index_in(clean, value_set=names.cast(clean.type)).fill_null(-1).to_numpy().astype(np.int64)
+    return names, np.append(codes, -1)[given.indices.fill_null(-1).to_numpy()]
 
 
-def _taken(values: npt.NDArray[Any], rows: npt.NDArray[np.intp], missing: object) -> npt.NDArray[Any]:
-    """values[rows], or `missing` where the row number is negative; copes with no values at all."""
-    taken = np.full(len(rows), missing, dtype=values.dtype)
-    taken[rows >= 0] = values[rows[rows >= 0]]
-    return taken
+def _miners(involved: _Involved, node: Ints, names: pa.Array, nodes: int) -> pd.DataFrame:
+    """Everyone who took part in a request, and whose text came back."""
+    pairs, nodes = np.union1d(involved.assigned, involved.gave), max(1, nodes)
+    request, of_pair = involved.request[pairs // nodes], pairs % nodes
+    return pd.DataFrame(
+        {
+            "request": request,
+            "node": _category(of_pair, names.to_pylist()),
+            "assigned": np.isin(pairs, involved.assigned, assume_unique=True),
+            "gave_result": np.isin(pairs, involved.gave, assume_unique=True),
+            "returned": node[request] == of_pair,
+        },
+        copy=False,
+    )
 
 
-def _text(values: npt.NDArray[Any], keep: Mask) -> pd.Series[str]:
-    return pd.Series(values.astype(object), dtype="str").where(keep)
+def _category(codes: npt.NDArray[np.integer[Any]], texts: list[str] | tuple[str, ...]) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes.astype(np.int32), categories=pd.Index(texts, dtype="str"), validate=False)
+
+
+def _true(values: pa.Array | pa.ChunkedArray) -> Mask:
+    """Truth values of Arrow; null is not true."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    mask: Mask = values.fill_null(False).to_numpy(zero_copy_only=False)
+    return mask

@@ -1,13 +1,16 @@
 """Tables larger than memory: requests read a batch at a time, joined rows written a row group at a time.
 
-What is written does not depend on the size of the batches: rows are put together into row groups of a fixed size.
+Rows are put together into row groups of a fixed size, however they come.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +18,55 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loadtest.analysis.frames import JOINED_METADATA, Ints, scalar_columns
+from loadtest.analysis.frames import DISTINCT_TEXTS, JOINED_METADATA, Ints, scalar_columns
 from loadtest.records import RequestRecord
 from loadtest.runfolder import RunFolderError, arrow_schema, part_paths, publish, read_part
 
-BATCH_ROWS = 100_000
-GROUP_ROWS = 1 << 17
+BATCH_ROWS = GROUP_ROWS = 1 << 17
 _BLOCK = 1 << 18
-_TYPES = {"Int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
+_PARTS_AHEAD = 4
+_TYPES = {"Int64": pa.int64(), "Int32": pa.int64(), "float64": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
 
 
 def request_batches(run: Path, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
     """Every stored turn, list columns left out, in file order, `rows` at a time; one empty table of an empty run.
 
-    RunFolderError when a row is there twice: known when the last batch is read.
+    Text of which there is little comes as Arrow dictionaries. RunFolderError when a row is there twice: known when the
+    last batch is read.
     """
     columns = scalar_columns(RequestRecord)
-    seen, waiting = SeenRows(), arrow_schema(RequestRecord).empty_table().select(columns)
-    given = False
-    for path in part_paths(run, "requests"):
-        part = read_part(path, RequestRecord, columns)
+    schema = arrow_schema(RequestRecord)
+    seen, waiting, held, given = SeenRows(), list[pa.Table](), 0, False
+    for part in _parts(run, columns):
         seen.add(part["worker"].to_numpy(), part["seq"].to_numpy())
-        waiting = pa.concat_tables([waiting, part])
-        while len(waiting) >= rows:
-            yield waiting.slice(0, rows)
-            waiting, given = waiting.slice(rows), True
-    if len(waiting) or not given:
-        yield waiting
+        waiting.append(part)
+        held += len(part)
+        while held >= rows:
+            table = pa.concat_tables(waiting)
+            yield table.slice(0, rows).unify_dictionaries().combine_chunks()
+            waiting, held, given = [table.slice(rows)], held - rows, True
+    if held or not given:
+        empty = schema.empty_table().select(columns)
+        yield pa.concat_tables(waiting).unify_dictionaries().combine_chunks() if waiting else empty
     if seen.twice:
         raise RunFolderError(
             f"{run / 'requests'}: {seen.twice} rows are stored twice (same worker and seq); "
             f"delete the repeated part file"
         )
+
+
+def _parts(run: Path, columns: list[str]) -> Iterator[pa.Table]:
+    """The parts of a run in order; while one is worked on, the next are read."""
+    texts = [each.name for each in arrow_schema(RequestRecord) if pa.types.is_string(each.type)]
+    by_number = [name for name in texts if name not in DISTINCT_TEXTS]
+    with ThreadPoolExecutor(1) as reader:
+        ahead: deque[Future[pa.Table]] = deque()
+        for path in part_paths(run, "requests"):
+            ahead.append(reader.submit(read_part, path, RequestRecord, columns, by_number))
+            if len(ahead) > _PARTS_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 class SeenRows:
@@ -73,8 +93,15 @@ class SeenRows:
 
 def to_table(frame: pd.DataFrame) -> pa.Table:
     """A frame as Arrow by the types of its columns, not by what one batch holds: no text at all is still text."""
-    schema = pa.schema([(str(name), _TYPES[str(kind)]) for name, kind in frame.dtypes.items()])
-    return pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    return pa.table({str(name): _column(frame[name]) for name in frame.columns})
+
+
+def _column(values: pd.Series[Any]) -> pa.Array:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes = values.cat.codes.to_numpy()
+        names = pa.array(values.cat.categories, type=pa.string())
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), names)
+    return pa.array(values, type=_TYPES[str(values.dtype)], from_pandas=True)
 
 
 class JoinedFile:
@@ -89,16 +116,20 @@ class JoinedFile:
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._rows = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> JoinedFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._thread.shutdown()
         if self._writer is not None:
             self._writer.close()
         self._partial.unlink(missing_ok=True)
 
     def write(self, table: pa.Table) -> None:
+        """Take rows. A row group is encoded while the next ones are made; at most one is."""
         self._waiting.append(table)
         self._rows += len(table)
         while self._rows >= GROUP_ROWS:
@@ -106,8 +137,9 @@ class JoinedFile:
 
     def publish(self) -> None:
         """Write what waits and let the file appear. At least one table must have been written, be it empty."""
-        if self._rows or self._writer is None:
+        if self._rows or (self._writer is None and self._writing is None):
             self._write_group(self._rows)
+        self._wait()
         assert self._writer is not None
         self._writer.close()
         self._writer = None
@@ -115,23 +147,40 @@ class JoinedFile:
 
     def _write_group(self, rows: int) -> None:
         table = pa.concat_tables(self._waiting)
-        # In one piece: how a column is chunked decides where its pages end.
-        group, rest = table.slice(0, rows).unify_dictionaries().combine_chunks(), table.slice(rows)
+        group, rest = table.slice(0, rows), table.slice(rows)
         self._waiting, self._rows = [rest], len(rest)
+        self._wait()
+        self._writing = self._thread.submit(self._encode, group)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _encode(self, group: pa.Table) -> None:
+        group = group.unify_dictionaries().combine_chunks()
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = _writer(self._partial, table.schema)
-        self._writer.write_table(group, row_group_size=rows or None)
+            self._writer = _writer(self._partial, group.schema)
+        self._writer.write_table(group, row_group_size=len(group) or None)
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Dictionaries for text only: of instants and latencies no two are alike, and the attempt costs half the time."""
+    """Each kind of column in the way that costs least of those that any reader of Parquet knows.
+
+    Dictionaries for text only: of instants and latencies no two are alike. Integers as differences, which are short
+    and need little compression. Distinct texts with their lengths apart: hashes all have the same.
+    """
+    integers = [each.name for each in schema if pa.types.is_int64(each.type)]
     text = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_dictionary(each.type)]
+    texts = [name for name in text if name in DISTINCT_TEXTS]
+    encodings = dict.fromkeys(integers, "DELTA_BINARY_PACKED") | dict.fromkeys(texts, "DELTA_LENGTH_BYTE_ARRAY")
     writer = pq.ParquetWriter(
         path,
         schema,
-        compression="zstd",
-        use_dictionary=text,
+        compression={name: "zstd" if name in text else "snappy" for name in schema.names},
+        use_dictionary=[name for name in text if name not in DISTINCT_TEXTS],
+        column_encoding=encodings,
+        write_statistics=integers,
         write_page_checksum=True,
         store_schema=False,  # a dictionary of ours is plain text to who reads the file
     )

@@ -7,7 +7,6 @@ For what is larger than a run: the joined rows of weeks against an imported hist
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,19 +37,13 @@ def join_parquet(
     snapshot is there twice, a file is damaged; then `out` is left as it was.
     """
     history, seen, rows = read_history(snapshots), SeenRows(), 0
-    with JoinedFile(out) as file, ThreadPoolExecutor(1) as writer:
-        # One thread decodes and joins while another encodes; at most two batches are in memory.
-        writing: Future[None] | None = None
+    with JoinedFile(out) as file:
         for batch in _batches(requests, None, _KEYS, batch_rows):
             seen.add(batch["worker"].to_numpy(), batch["seq"].to_numpy())
             sent_ns, sent = batch["sent_wall_ns"].fill_null(0).to_numpy(), _present(batch["sent_wall_ns"])
             found = history.before(batch["node"], sent_ns, sent, bound_ns, tolerance_s)
             rows += len(batch)
-            if writing is not None:
-                writing.result()
-            writing = writer.submit(file.write, _with_matches(batch, found))
-        if writing is not None:
-            writing.result()
+            file.write(_with_matches(batch, found))
         if seen.twice:
             raise RunFolderError(
                 f"{requests}: {seen.twice} rows are stored twice (same worker and seq); delete the repeated rows"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loadtest.analysis.frames import JOINED_REQUESTS, Mask, joined_errors, require_joined_version
+from loadtest.analysis.frames import DISTINCT_TEXTS, JOINED_REQUESTS, Mask, joined_errors, require_joined_version
 
 # What the whole run is asked for (its account and its time series), and what the measured turns are.
 OF_THE_RUN = (
@@ -43,7 +43,11 @@ def read_turns(run: Path, columns: Sequence[str], rows: Mask | None = None) -> p
     """
     path = run / JOINED_REQUESTS
     with joined_errors(path):
-        text = [each.name for each in pq.read_schema(path) if pa.types.is_string(each.type)]
+        text = [
+            each.name
+            for each in pq.read_schema(path)
+            if pa.types.is_string(each.type) and each.name not in DISTINCT_TEXTS
+        ]
         with pq.ParquetFile(path, read_dictionary=text, page_checksum_verification=True) as file:
             require_joined_version(path, file.schema_arrow.metadata)
             frame: dict[str, Any] = {}
@@ -54,8 +58,16 @@ def read_turns(run: Path, columns: Sequence[str], rows: Mask | None = None) -> p
     return pd.DataFrame(frame, copy=False)
 
 
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Columns that are in memory already, in the same types."""
+    columns = {name: _narrow(table[name], None, is_count=not name.endswith("_ns")) for name in table.column_names}
+    return pd.DataFrame(columns, copy=False)
+
+
 def _narrow(column: pa.ChunkedArray, rows: Mask | None, *, is_count: bool) -> Any:
     """One column as what a frame holds: a category, a nullable integer, floats with NaN or truth values."""
+    if pa.types.is_string(column.type):
+        column = column.dictionary_encode()
     if pa.types.is_dictionary(column.type):
         return _category(column, rows)
     if pa.types.is_integer(column.type):

@@ -31,6 +31,7 @@ _JOINED_VERSION = f"joined/{SCHEMA_VERSION}.1".encode()  # .1: the windowed feat
 _VERSION_KEY = b"loadtest_schema"
 JOINED_METADATA = {_VERSION_KEY: _JOINED_VERSION}  # by which `read_joined` knows a file's version
 _TYPES = {pa.int64(): pd.Int64Dtype()}
+DISTINCT_TEXTS = ("conversation", "client_reference", "text_sha256", "task_id")  # few rows have the same one
 
 
 def scalar_columns(record: type) -> list[str]:

@@ -17,17 +17,20 @@ import pandas as pd
 import pyarrow as pa
 
 from loadtest.analysis import metrics
-from loadtest.analysis.attribution import Attribution, attribute, lookups_of
+from loadtest.analysis.attribution import Attribution, attribute
 from loadtest.analysis.batches import BATCH_ROWS, JoinedFile, request_batches, to_table
+from loadtest.analysis.columns import frame_of
 from loadtest.analysis.frames import (
     JOINED_MINERS,
     JOINED_REQUESTS,
     Clocks,
     Floats,
+    Ints,
     descriptions_frame,
     snapshots_frame,
     to_frame,
 )
+from loadtest.analysis.looked import lookups_of
 from loadtest.analysis.percentiles import number, present_quantile
 from loadtest.analysis.reputation import Reputation
 from loadtest.runfolder import (
@@ -42,6 +45,11 @@ from loadtest.runfolder import (
 
 FIGURES = "joined/join.json"
 _IDENTITY = ["run", "worker", "seq", "client_reference"]
+_OF_A_TURN = [
+    *("worker", "outcome", "error_kind", "stream", "connection_new", "clock_offset_ns", "scheduled_ns", "sent_ns"),
+    *("connecting_ns", "first_content_ns", "last_content_ns", "done_ns"),
+    *("usage_completion_tokens", "counted_tokens", "content_chunks"),
+]
 
 
 def join_run(
@@ -67,17 +75,16 @@ def join_run(
     tally = _Tally()
     with JoinedFile(run / JOINED_REQUESTS) as requests_file, JoinedFile(run / JOINED_MINERS) as miners_file:
         for batch in request_batches(run, batch_rows):
-            requests = to_frame(batch)
-            attribution = attribute(requests, lookups)
-            added = service_metrics(requests, clocks).join(attribution.rows)
-            added = added.join(reputation.before(added, clocks.bound_ns(requests), tolerance_s))
-            joined = requests.join(added)
-            if len(joined) != len(batch):
+            turns = frame_of(batch.select(_OF_A_TURN))
+            attribution = attribute(batch, lookups)
+            added = pd.concat([service_metrics(turns, clocks), attribution.rows], axis=1)
+            bound_ns = clocks.bound_ns(turns)
+            added = pd.concat([added, reputation.before(added, bound_ns, tolerance_s)], axis=1)
+            if len(added) != len(batch):
                 raise AssertionError("the join must keep requests one to one")
-            miners = _with_miners(joined, attribution, reputation, clocks, tolerance_s)
-            requests_file.write(_beside(batch, added))
-            miners_file.write(to_table(miners))
-            tally.add(joined)
+            requests_file.write(_beside(batch, to_table(added)))
+            miners_file.write(_with_miners(batch, added, attribution, reputation, bound_ns, tolerance_s))
+            tally.add(added)
         requests_file.publish()
         miners_file.publish()
 
@@ -98,10 +105,9 @@ def service_metrics(requests: pd.DataFrame, clocks: Clocks) -> pd.DataFrame:
     return pd.DataFrame(columns, index=requests.index)
 
 
-def _beside(batch: pa.Table, added: pd.DataFrame) -> pa.Table:
+def _beside(batch: pa.Table, added: pa.Table) -> pa.Table:
     """The stored columns as they are and the added ones; all may be null, as in every joined file."""
-    columns = to_table(added)
-    return pa.table([*batch.columns, *columns.columns], names=[*batch.column_names, *columns.column_names])
+    return pa.table([*batch.columns, *added.columns], names=[*batch.column_names, *added.column_names])
 
 
 def _instants(run: Path, manifest: dict[str, Any]) -> pd.DataFrame:
@@ -113,15 +119,19 @@ def _instants(run: Path, manifest: dict[str, Any]) -> pd.DataFrame:
 
 
 def _with_miners(
-    joined: pd.DataFrame, attribution: Attribution, reputation: Reputation, clocks: Clocks, tolerance_s: float
-) -> pd.DataFrame:
+    batch: pa.Table,
+    added: pd.DataFrame,
+    attribution: Attribution,
+    reputation: Reputation,
+    bound_ns: Ints,
+    tolerance_s: float,
+) -> pa.Table:
     """One row per (request, miner) with the miner's own reputation at that time."""
     at = attribution.miners["request"].to_numpy(dtype=np.intp)
-    requests = joined.iloc[at].reset_index(drop=True)
-    miners = requests[[*_IDENTITY, "target", "session", "task_id", "outcome", "sent_wall_ns"]].join(
-        attribution.miners[["node", "assigned", "gave_result", "returned"]]
-    )
-    return miners.join(reputation.before(miners, clocks.bound_ns(requests), tolerance_s))
+    sent = added[["sent_wall_ns"]].iloc[at].reset_index(drop=True)
+    miners = pd.concat([sent, attribution.miners[["node", "assigned", "gave_result", "returned"]]], axis=1)
+    miners = pd.concat([miners, reputation.before(miners, bound_ns[at], tolerance_s)], axis=1)
+    return _beside(batch.select([*_IDENTITY, "target", "session", "task_id", "outcome"]).take(at), to_table(miners))
 
 
 def _require_complete(run: Path) -> dict[str, Any]:
@@ -165,7 +175,7 @@ class _Tally:
         self._ages_s: list[Floats] = []
 
     def add(self, joined: pd.DataFrame) -> None:
-        sent, found = joined["sent_ns"].notna(), joined["reputation"].notna()
+        sent, found = joined["sent_wall_ns"].notna(), joined["reputation"].notna()
         self._rows += len(joined)
         self._attributed += int(joined["node"].notna().sum())
         self._sent += int(sent.sum())
@@ -173,7 +183,8 @@ class _Tally:
         self._with += int(found.sum())
         self._with_session += int(joined["reputation_session"].notna().sum())
         for name, counts in self._counts.items():
-            counts.update({str(text): int(count) for text, count in joined[name].value_counts().items()})
+            told = joined[name].value_counts()
+            counts.update({str(text): int(count) for text, count in told[told > 0].items()})
         self._ages_s.append(joined.loc[found, "snapshot_age_s"].to_numpy(dtype=np.float64))
 
     def figures(self, tolerance_s: float) -> dict[str, Any]:

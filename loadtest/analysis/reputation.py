@@ -29,6 +29,7 @@ from loadtest.analysis.windows import Counts, Window, window_of_counters, window
 _BOARD = ("reputation", "snapshot_observed_wall_ns", "snapshot_age_s", "reputation_reason")
 _SESSION = ("reputation_session", "session_observed_wall_ns", "session_snapshot_age_s", "reputation_session_reason")
 _BOARD_NAMES, _SESSION_NAMES = ("points", "counter"), ("success", "all")
+_REASONS = pd.Index(REASONS[1:], dtype="str")
 _KEPT = (0, REASONS.index(NO_COUNTS))  # the snapshot counts, whether or not it has a lifetime rate
 _IDLE = "idle_s"
 FEATURES = (
@@ -52,7 +53,7 @@ class Series:
             value: found.value,
             observed: pd.arrays.IntegerArray(found.observed_ns, ~found.seen),
             age: np.where(found.seen, found.age_ns / 1e9, np.nan),
-            reason: pd.array(np.array([None, *REASONS[1:]], dtype=object)[found.reason], dtype="str"),
+            reason: pd.Categorical.from_codes(found.reason - 1, categories=_REASONS, validate=False),
         }
         rows = np.flatnonzero(np.isin(found.reason, _KEPT) & found.seen)
         at = found.place[rows]
@@ -85,7 +86,7 @@ class Reputation:
         snapshot_observed_wall_ns, snapshot_age_s, reputation_reason, and the same of the session series (user tasks)
         with `session` in the name; then FEATURES and `level`. A reason is null where there is a value.
         """
-        nodes = pa.array(requests["node"], type=pa.large_string(), from_pandas=True).dictionary_encode()
+        nodes = pa.array(requests["node"], from_pandas=True)
         sent = requests["sent_wall_ns"].notna().to_numpy(dtype=bool)
         sent_ns = requests["sent_wall_ns"].to_numpy(dtype=np.int64, na_value=0)
         columns: dict[str, Any] = {}

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from loadtest.analysis.attribution import Attribution, attribute, lookups_of
+from loadtest.analysis.attribution import Attribution, attribute
+from loadtest.analysis.batches import request_batches
+from loadtest.analysis.looked import lookups_of
 from loadtest.records import RequestRecord, TaskRecord
 from loadtest.runfolder import read_table
 
-from .run_factory import NODE_A, NODE_B, NODE_C, failed, frame, task, turn, unsent, wall, write_run
+from .run_factory import NODE_A, NODE_B, NODE_C, failed, task, turn, unsent, wall, write_run
 
 
 def attributed(folder: Path, rows: Sequence[RequestRecord], tasks: Sequence[TaskRecord]) -> Attribution:
-    requests = frame(folder, rows)
-    return attribute(requests, lookups_of(read_table(write_run(folder, rows, tasks), "tasks")))
+    run = write_run(folder, rows, tasks)
+    found = attribute(pa.concat_tables(request_batches(run)), lookups_of(read_table(run, "tasks")))
+    return Attribution(*(each.astype({"node": "str"}) for each in found))
 
 
 def one(folder: Path, row: RequestRecord, *tasks: TaskRecord) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from swarms import assert_exact, swarm
 from loadtest import runfolder
 from loadtest.analysis import join
 from loadtest.analysis.accuracy import accuracy
-from loadtest.analysis.attribution import attribute, lookups_of
+from loadtest.analysis.attribution import attribute
 from loadtest.analysis.batches import request_batches
 from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, read_joined, snapshots_frame, to_frame
+from loadtest.analysis.looked import lookups_of
 from loadtest.analysis.reputation import Reputation
 from loadtest.clock import SKEW_VARIABLE
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
@@ -199,7 +200,8 @@ def joined_as(one: Run, offset: str) -> pd.DataFrame:
     manifest = one.result.manifest()
     exactly = {int(worker): 0 for worker in rows["worker"].unique()}
     clocks = Clocks.of(one.result.run, manifest, rows)._replace(worker_bound_ns=exactly)
-    attribution = attribute(rows, lookups_of(runfolder.read_table(one.result.run, "tasks")))
+    stored = pa.concat_tables(request_batches(one.result.run))
+    attribution = attribute(stored, lookups_of(runfolder.read_table(one.result.run, "tasks")))
     known = placed.join(join.service_metrics(placed, clocks)).join(attribution.rows)
     tolerance_s = 2 * manifest["observe"]["poll_s"] + manifest["observe"]["grace_s"]
     snapshots = snapshots_frame(one.result.run)
