@@ -205,7 +205,8 @@ def joined_as(one: Run, offset: str) -> pd.DataFrame:
     known = placed.join(join.service_metrics(placed, clocks)).join(attribution.rows)
     tolerance_s = 2 * manifest["observe"]["poll_s"] + manifest["observe"]["grace_s"]
     snapshots = snapshots_frame(one.result.run)
-    return known.join(Reputation.of(snapshots).before(known, clocks.bound_ns(rows), tolerance_s))
+    known = known.join(Reputation.of(snapshots).before(known, clocks.bound_ns(rows), tolerance_s))
+    return known.astype({name: "str" for name, kind in known.dtypes.items() if kind == "category"})
 
 
 DECIDED = ["node", "node_source", "snapshot_observed_wall_ns", "reputation", "reputation_reason"]
