@@ -10,8 +10,8 @@ import pytest
 from made_rows import made_row
 
 from loadtest import observed, runfolder
-from loadtest.analysis.attribution import attribute, lookups_of
-from loadtest.analysis.frames import to_frame
+from loadtest.analysis.attribution import attribute
+from loadtest.analysis.looked import lookups_of
 from loadtest.clock import wall_ns
 from loadtest.observe.lookups import RETRY_NS, Lookups
 from loadtest.observe.parse import TaskFacts
@@ -86,7 +86,7 @@ def test_a_node_is_named_as_the_analysis_names_it(tmp_path: Path) -> None:
     runfolder.write_part(tmp_path / "requests" / "1.parquet", [record for record, _ in cases], RequestRecord)
     runfolder.write_part(tmp_path / "tasks" / "1.parquet", tasks, TaskRecord)
     rows = attribute(
-        to_frame(runfolder.read_table(tmp_path, "requests")), lookups_of(runfolder.read_table(tmp_path, "tasks"))
+        runfolder.read_table(tmp_path, "requests"), lookups_of(runfolder.read_table(tmp_path, "tasks"))
     ).rows
     decided = [None if node != node else node for node in rows["node"]]
     ours = [serving_node(Row(*(getattr(record, name) for name in COLUMNS)), told) for record, told in cases]
