@@ -23,13 +23,12 @@ from loadtest.analysis.frames import DISTINCT_TEXTS, JOINED_REQUESTS, Mask, join
 # What the whole run is asked for (its account and its time series), and what the measured turns are.
 OF_THE_RUN = (
     *("phase", "outcome", "error_kind", "turn", "stream", "clock_offset_ns", "scheduled_ns", "sent_ns", "done_ns"),
-    "first_content_ns",
+    *("first_content_ns", "last_content_ns", "usage_completion_tokens", "counted_tokens", "content_chunks"),
 )
 OF_MEASURED = (
     *OF_THE_RUN,
-    *("arrival", "persona", "target", "session", "node", "connection_new", "connecting_ns", "last_content_ns"),
-    *("prompt_tokens_planned", "output_tokens_max", "usage_prompt_tokens", "usage_completion_tokens"),
-    *("counted_tokens", "content_chunks", "chunks_coalesced", "reads", "reads_kernel"),
+    *("arrival", "persona", "target", "session", "node", "connection_new", "connecting_ns"),
+    *("prompt_tokens_planned", "output_tokens_max", "usage_prompt_tokens", "chunks_coalesced", "reads", "reads_kernel"),
     *("first_content_bound_ns", "arrival_bound_ns_p50", "arrival_bound_ns_max"),
     *("reputation", "reputation_session", "window_precommit_percent", "window_commit_percent", "level"),
 )

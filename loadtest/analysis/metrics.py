@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from loadtest.analysis.frames import Floats, Mask
+from loadtest.analysis.gaps import GapsByTime
 from loadtest.quantiles import LogHistogram
 from loadtest.records import CANCELLED_BY_MEMBER, NOT_SENT, Outcome, Phase, RequestRecord
 from loadtest.runfolder import part_paths, read_part
@@ -135,17 +136,22 @@ def waited_ms(requests: pd.DataFrame, since: str) -> Floats:
     return np.where(waited, _elapsed_ms(requests, "done_ns", since), np.nan)
 
 
-def itl_histogram(run: Path, phase: Phase = Phase.MEASURE, from_ns: int = 0) -> LogHistogram:
+def itl_histogram(
+    run: Path, phase: Phase = Phase.MEASURE, from_ns: int = 0, by_time: GapsByTime | None = None
+) -> LogHistogram:
     """Inter-token latency: the gaps between content chunks of one phase, pooled over chunks, ns, within 1 %.
 
     `from_ns` leaves out turns that were due before it, on the master's monotonic clock.
 
     Summed from the histogram in every row, one part file at a time, so chunk lists are not needed. Gaps seen
-    before a failure are real and stay in.
+    before a failure are real and stay in. `by_time` is given the rows of all phases: their lists are read once.
     """
     total = LogHistogram()
+    columns = ["phase", "scheduled_ns", "sent_ns", "clock_offset_ns", "itl_keys", "itl_counts"]
     for path in part_paths(run, "requests"):
-        part = read_part(path, RequestRecord, ["phase", "scheduled_ns", "clock_offset_ns", "itl_keys", "itl_counts"])
+        part = read_part(path, RequestRecord, columns)
+        if by_time is not None:
+            by_time.add(part)
         due_ns = pc.add(part["scheduled_ns"], part["clock_offset_ns"])
         part = part.filter(pc.and_(pc.equal(part["phase"], phase.value), pc.greater_equal(due_ns, from_ns)))
         keys = pc.list_flatten(part["itl_keys"]).to_numpy()

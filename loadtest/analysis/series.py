@@ -10,23 +10,31 @@ import pandas as pd
 
 from loadtest.analysis import metrics
 from loadtest.analysis.frames import Clocks, Floats
+from loadtest.analysis.gaps import LEVELS, GapsByTime
 from loadtest.analysis.percentiles import grouped_quantile, number
 
 SECONDS_MAX = 86_400  # one day of 1 s bins; a run folder with wild instants must not fill the disk
 
 
-def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
+def length(requests: pd.DataFrame, clocks: Clocks) -> int:
+    """Seconds from t0 to the last instant of a turn that was due."""
+    instants = np.concatenate([clocks.run_s(requests, name) for name in ("scheduled_ns", "sent_ns", "done_ns")])
+    instants[np.tile(~metrics.offered(requests), 3)] = np.nan
+    seconds_of = _second(instants)
+    return min(SECONDS_MAX, int(seconds_of.max()) + 1) if len(seconds_of) else 0
+
+
+def seconds(requests: pd.DataFrame, clocks: Clocks, gaps: GapsByTime) -> list[dict[str, Any]]:
     """One row per second since t0, all phases.
 
     planned: turns due in it (not reached left out). sent, completed (ok), failed (not those that their member broke
     off): by when that happened; a turn that failed without an instant counts where it was due. in_flight: at the end
     of the second; a turn without an end (lost) is left out of it. Latencies are service times of the turns sent in
-    the second.
+    the second; gaps of a run beyond an hour stand in bins of several seconds (`gaps.BINS_MAX`).
     """
     due = metrics.offered(requests)
     planned_s, sent_s, done_s = (clocks.run_s(requests, name)[due] for name in ("scheduled_ns", "sent_ns", "done_ns"))
-    instants = np.concatenate([planned_s, sent_s, done_s])
-    count = min(SECONDS_MAX, int(_second(instants).max()) + 1) if due.any() else 0
+    count = length(requests, clocks)
     ok, broken_off = metrics.ok(requests)[due], metrics.broken_off(requests)[due]
     columns: dict[str, npt.NDArray[np.intp]] = {
         "planned": _per_second(planned_s, count),
@@ -39,10 +47,11 @@ def seconds(requests: pd.DataFrame, clocks: Clocks) -> list[dict[str, Any]]:
     bins[~np.isnan(sent_s)] = _second(sent_s)
     bins[bins >= count] = -1
     latencies = {
-        f"{name}_{level}": grouped_quantile(bins, count, values, q)
-        for name, values in (("ttft_ms", metrics.ttft_ms(requests)[due]), ("e2e_ms", metrics.e2e_ms(requests)[due]))
-        for level, q in (("p50", 0.50), ("p95", 0.95))
+        f"{metric.__name__}_{level}": grouped_quantile(bins, count, metric(requests)[due], q)
+        for metric in (metrics.ttft_ms, metrics.tpot_ms, metrics.e2e_ms)
+        for level, q in LEVELS.items()
     }
+    latencies |= {f"itl_ms_{level}": values for level, values in gaps.percentiles_ms().items()}
     return [
         {
             "t_s": t,

@@ -13,8 +13,10 @@ import pandas as pd
 
 from loadtest.analysis import metrics, nodes, series, slo, steady
 from loadtest.analysis.checks import check_run
+from loadtest.analysis.cold import cold
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
 from loadtest.analysis.frames import Clocks, Floats, descriptions_frame
+from loadtest.analysis.gaps import GapsByTime
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.intervals import Clusters
 from loadtest.analysis.join import FIGURES
@@ -41,7 +43,8 @@ def summarise(run: Path) -> dict[str, Any]:
     found = steady.steadiness(requests, clocks, manifest)
     requests = steady.cohort_from(requests, clocks, found)
     cohort = read_turns(run, OF_MEASURED, metrics.is_measured(requests))
-    gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found))
+    by_time = GapsByTime(clocks, series.length(requests, clocks))
+    gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
     latency, distributions = _latency(cohort, gaps, clocks)
     harness = _harness(manifest, cohort)
     account = _account(manifest, requests)
@@ -65,8 +68,9 @@ def summarise(run: Path) -> dict[str, Any]:
         "attribution": _with_shares(figures["attribution"], "requests", "attributed", "unattributed"),
         "join": _with_shares(figures["join"], "rows", "with_snapshot"),
         **nodes.tables(cohort, descriptions_frame(run)),
+        "cold": cold(run, requests),
         "findings": [finding.as_json() for finding in check_run(run)],
-        "series": series.seconds(requests, clocks),
+        "series": series.seconds(requests, clocks, by_time),
         "distributions": distributions,
         "warnings": figures["warnings"],
     }
@@ -112,13 +116,16 @@ def _run(manifest: dict[str, Any], requests: pd.DataFrame, clocks: Clocks) -> di
         "offered_s": manifest.get("offered_s"),
         "warmup_s": manifest.get("warmup_s"),
         "workers": len(manifest.get("workers", [])),
-        **{name: manifest.get(name) for name in ("encoding", "history", "time_scale", "command", "users")},
+        **{name: manifest.get(name) for name in _OF_MANIFEST},
         "targets": [
-            {name: target.get(name) for name in ("name", "url", "route", "model", "stream")}
+            {name: target.get(name) for name in ("name", "url", "route", "model", "stream", "info")}
             for target in manifest.get("targets", [])
         ],
         "versions": manifest.get("versions") or {},
     }
+
+
+_OF_MANIFEST = ("encoding", "history", "time_scale", "command", "users", "host", "trace")
 
 
 def _utc(wall_ns: int | None) -> str | None:

@@ -165,6 +165,11 @@ def _openai_fields(call: Call) -> dict[str, Any]:
     return fields
 
 
+def info_path(route: Route) -> str:
+    """The GET that tells most of what stands there; an OpenAI-style API tells its models."""
+    return "/api/v1/info" if route.has_tasks else route.keyed_path
+
+
 def flatten(messages: tuple[tuple[str, str], ...]) -> str:
     """A chat as one prompt: a single message verbatim, several as "User: …" lines and an open "Assistant:"."""
     if len(messages) == 1:

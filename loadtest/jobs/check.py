@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from loadtest.client.exchange import Endpoint
 from loadtest.client.reactor import Reactor
-from loadtest.client.routes import ROUTES
+from loadtest.client.routes import ROUTES, info_path
 from loadtest.jobs import verdicts
 from loadtest.jobs.buffering import streaming
 from loadtest.jobs.certificate import look_at_certificate
@@ -21,7 +21,6 @@ from loadtest.traffic.profile import ProfileError, load_profile
 
 EXIT_PASS, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_FAILED = 0, 1, 2, 3
 WIDTH = 110
-ROUTER_INFO = "/api/v1/info"  # tells more than the cheap route that a run asks first
 
 
 class Checked:
@@ -86,7 +85,7 @@ def _ask(target: Target, endpoint: Endpoint, probe: Probe) -> Iterator[Row]:
     if endpoint.tls:
         yield verdicts.tls(look_at_certificate(endpoint))
     route = ROUTES[target.route]
-    path = ROUTER_INFO if route.has_tasks else route.keyed_path
+    path = info_path(route)
     info = probe.get(path)
     yield verdicts.reach(info)
     if info.exchange.end in UNREACHED:

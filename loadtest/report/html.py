@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from loadtest.records import NOT_SENT, Outcome
 from loadtest.report import appendix, page, pictures, tables, wording
+from loadtest.report.cold_table import cold
 from loadtest.report.wording import METRICS, Summary
 
 _OURS = frozenset({Outcome.LOST, Outcome.CANCELLED, Outcome.DROPPED})  # the harness's doing, not the network's
@@ -208,7 +209,10 @@ _CAPTIONS = {
         "Load offered and completed.",
         "Grey is what the schedule asked for, blue what was sent. Where they part, the harness was late.",
     ),
-    "time": ("Latency over time.", "Service time of requests by the second in which they were due."),
+    "time": (
+        "Latency over time.",
+        "Service time of requests by the second in which they were sent, and the gaps within their answers (ITL).",
+    ),
     "ecdf": (
         "Distributions.",
         "Share of requests answered within a time, on a log axis. Where response lies right of service, requests "
@@ -243,6 +247,7 @@ def _tables(summary: Summary) -> dict[str, tables.Table]:
         "personas": tables.groups(summary, "personas", "Personas", "persona"),
         "targets": tables.groups(summary, "targets", "Targets", "target"),
         "turns": tables.groups(summary, "turns", "Turns", "turn"),
+        "cold": cold(summary),
         "findings": tables.findings(summary),
         "harness": tables.harness(summary),
         "harness_facts": tables.harness_facts(summary),

@@ -43,14 +43,17 @@ def load(summary: Summary) -> str | None:
 
 
 def latency_over_time(summary: Summary) -> str | None:
-    """p50 and p95 of TTFT and E2E by the second in which the request was due; service times."""
+    """p50 and p95 of TTFT, TPOT, ITL and E2E by the second in which the request was sent; service times."""
     series = bins(summary)
-    kept = [m for m in ("ttft_ms", "e2e_ms") if any(s.get(f"{m}_p50") is not None for s in series)]
+    kept = [m for m in wording.metrics_of(summary) if any(s.get(f"{m}_p50") is not None for s in series)]
     if not kept:
         return None
     with drawing.style("time"):
-        figure = drawing.figure(0.5 + 1.75 * len(kept))
-        panels = list(figure.subplots(len(kept), 1, sharex=True, squeeze=False)[:, 0])
+        columns = min(2, len(kept))
+        rows = -(-len(kept) // columns)
+        figure = drawing.figure(0.5 + 1.75 * rows, gap=0.12)
+        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        panels, empty = list(grid.flat[: len(kept)]), grid.flat[len(kept) :]
         t = [s["t_s"] for s in series]
         for axes, metric in zip(panels, kept, strict=True):
             low, high = (column(series, f"{metric}_{p}") for p in ("p50", "p95"))
@@ -59,6 +62,8 @@ def latency_over_time(summary: Summary) -> str | None:
             axes.plot(t, low, color=INK["blue"], lw=1.5, label="p50", marker=".", ms=3, markevery=_alone(low))
             drawing.duration_axis(axes, "y", [*low, *high])
             drawing.titled(axes, wording.METRICS[metric][0])
+        for axes in empty:
+            axes.set_visible(False)
         _time_axes(summary, panels, t)
         drawing.legend(panels[0], 2)
         return drawing.svg(figure, "time")
@@ -259,6 +264,7 @@ def _area_legend(axes: Axes, largest: int) -> None:
 def _time_axes(summary: Summary, panels: Sequence[Axes], t: Sequence[float]) -> None:
     run = wording.part(summary, "run")
     warmup, offered = (wording.figure(run.get(k)) or 0.0 for k in ("warmup_s", "offered_s"))
+    warmup = wording.figure(wording.part(summary, "steady").get("from_s")) or warmup
     for axes in panels:
         axes.set_xlim(min(0.0, t[0]), max(t[-1], t[0] + 1))
         axes.set_ylim(bottom=0) if axes.get_yscale() == "linear" else None
@@ -271,7 +277,9 @@ def _time_axes(summary: Summary, panels: Sequence[Axes], t: Sequence[float]) -> 
         _phase(panels[0], 0, "warm-up")
     if 0 < offered < t[-1]:
         _phase(panels[0], offered, "drain")
-    panels[-1].set_xlabel("seconds since the start of the schedule")
+    for axes in panels:
+        if axes.get_subplotspec().is_last_row():  # type: ignore[union-attr]
+            axes.set_xlabel("seconds since the start of the schedule")
 
 
 def _phase(axes: Axes, x: float, word: str) -> None:

@@ -54,7 +54,7 @@ class Asked(NamedTuple):
             save_text=parsed.save_text,
         )
 
-    def settings(self, parsed: Any, *, bind: str, host: str, users: int) -> Settings:
+    def settings(self, parsed: Any, *, bind: str, host: str, users: int, infos: dict[str, dict[str, str]]) -> Settings:
         return Settings(
             runs_dir=Path(parsed.runs_dir),
             bind=bind,
@@ -71,4 +71,5 @@ class Asked(NamedTuple):
             ceilings=self.ceilings,
             stop_saturated=parsed.stop_saturated,
             misses_max=self.misses_max,
+            infos=infos,
         )

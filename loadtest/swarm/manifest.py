@@ -25,7 +25,7 @@ from loadtest.traffic.profile import Profile, profile_hash
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says of the run, apart from the profile."""
+    """What is known of the run before it begins, apart from the profile: the command line, and what targets told."""
 
     runs_dir: Path
     bind: str
@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ceilings: Ceilings = Ceilings()
     stop_saturated: bool = False
     misses_max: tuple[MissesMax, ...] = ()
+    infos: dict[str, dict[str, str]] = {}  # by target, see `target_info`
 
 
 class Course(msgspec.Struct, kw_only=True):
@@ -86,7 +87,9 @@ class Manifest:
             "workers_expected": len(reports.stripes),
             "workers_lost_max": profile.load.workers_lost_max,
             "workers": [self._worker(stripe, course) for stripe in reports.stripes],
-            "targets": [msgspec.to_builtins(target) for target in self._targets],
+            "targets": [
+                {**msgspec.to_builtins(target), "info": settings.infos.get(target.name)} for target in self._targets
+            ],
             "host": settings.host,
             "encrypted_path": settings.encrypted_path,
             "observed": settings.observe,

@@ -26,6 +26,7 @@ from loadtest.swarm.master import MasterRun
 from loadtest.swarm.patience import be_patient
 from loadtest.swarm.screen import view_for
 from loadtest.swarm.standing import Standing
+from loadtest.swarm.target_info import ask_info
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
 from loadtest.swarm.versions import deciding_versions
 from loadtest.swarm.webui import add_tabs
@@ -51,6 +52,7 @@ class MasterSide:
         self._exit_code: int | None = None
         self._finishing = 0  # runs that are being joined or reported
         self._last_standing: Standing | None = None
+        self._infos: dict[str, dict[str, str]] = {}  # what the targets told of themselves
         self._last_run: MasterRun | None = None  # the one that is on, or the last one
         self._exposition = Exposition(lambda: None if self._last_run is None else self._last_run.watched())
         self._or_refuse(lambda: check_doors(environment))
@@ -131,6 +133,7 @@ class MasterSide:
         targets = preflight.resolve_targets(profile, self._environment.host)
         preflight.check_permission(targets, profile, parsed.allow_host, parsed.rate_ceiling or None)
         preflight.check_reachable(targets)
+        self._infos = ask_info(targets)
         return targets
 
     # A run begins.
@@ -179,6 +182,7 @@ class MasterSide:
             bind=getattr(self._runner, "master_bind_host", "127.0.0.1").replace("*", "0.0.0.0"),
             host=host or targets[0].url or "",
             users=self._runner.target_user_count,
+            infos=self._infos,
         )
         stripes = {client: stripe for stripe, client in enumerate(clients)}
         view = view_for(logging.getLogger("loadtest"), wanted=self._own_view and not parsed.no_screen)

@@ -31,7 +31,7 @@ KEYS = {
     "definitions_version",
     "goodput",
     "findings",
-    "steady",
+    *("steady", "cold"),
     *("nodes", "bands", "personas", "targets", "turns", "sessions", "prompts", "operators", "hardware"),
     *("levels", "no_source", "series", "distributions", "limits", "warnings"),
 }

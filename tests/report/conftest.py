@@ -136,6 +136,12 @@ def example_summary(**parts: Any) -> Summary:
             _group("first", "name", None, 1352, 0.9911, 522.0),
             _group("later", "name", None, 2025, 0.9867, 571.3),
         ],
+        "cold": [
+            _cold("new connection", 188, 611.0, 3.1, 9.7),
+            _cold("kept connection", 3475, 546.2, None, None),
+            _cold("first request on its node", 24, 702.5, 3.3, 9.9),
+            _cold("later request on its node", 3483, 547.0, 3.1, 9.8),
+        ],
         "series": _series(),
         "distributions": _distributions(),
         "limits": [
@@ -242,6 +248,14 @@ def _group(name: str, label: str, nodes: int | None, requests: int, ok: float, t
     return group if nodes is None else group | {"nodes": nodes}
 
 
+def _cold(name: str, requests: int, ttft: float, connecting: float | None, tls: float | None) -> Summary:
+    row: Summary = {"name": name, "requests": requests, "ttft_ms_p50": ttft, "ttft_ms_p95": ttft * 3.4}
+    row |= {"e2e_ms_p50": ttft * 10.1, "e2e_ms_p95": ttft * 31, "n_too_small": requests < 100}
+    for key, value in (("connecting_ms", connecting), ("tls_ms", tls)):
+        row |= {f"{key}_p50": value, f"{key}_p95": None if value is None else value * 2.2}
+    return row
+
+
 def _series() -> list[Summary]:
     draw = random.Random(7)
     rows, flight = [], 0.0
@@ -264,6 +278,8 @@ def _series() -> list[Summary]:
                 "ttft_ms_p95": ttft * 3.2 * math.exp(draw.gauss(0, 0.2)) if completed else None,
                 "e2e_ms_p50": ttft * 11 if completed else None,
                 "e2e_ms_p95": ttft * 11 * 3.4 * math.exp(draw.gauss(0, 0.15)) if completed else None,
+                **{f"tpot_ms_{level}": ttft / by if completed else None for level, by in (("p50", 12), ("p95", 5))},
+                **{f"itl_ms_{level}": ttft / by if completed else None for level, by in (("p50", 14), ("p95", 4))},
             }
         )
     return rows
