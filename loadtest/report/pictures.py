@@ -72,7 +72,8 @@ def latency_over_time(summary: Summary) -> str | None:
 def distributions(summary: Summary) -> str | None:
     """Share of requests answered within a time; service and response share a panel."""
     curves = wording.part(summary, "distributions")
-    panels = [(name, [c for c in group if points(curves, c[0])]) for name, group in _PANELS]
+    groups = _PANELS if wording.streams_everywhere(summary) else sorted(_PANELS, key=lambda panel: panel[0] != "E2E")
+    panels = [(name, [c for c in group if points(curves, c[0])]) for name, group in groups]
     panels = [(name, group) for name, group in panels if group]
     if not panels:
         return None

@@ -10,6 +10,8 @@ from loadtest.report import wording
 from loadtest.report.wording import ABSENT, METRICS, PERCENTILES, Scale, Summary
 
 SMALL_NOTE = "* too few requests to compare this with another."
+FOLDED_FROM, ROWS_SHOWN = 14, 10
+WHOLE = ("account", "limits", "offered", "latency", "findings")  # tables that are read as one
 NODES_SHOWN_MAX = 150  # a page stays readable and below 2 MB; the rest is in summary.json
 
 Kind = Literal["text", "number", "hostile", "pass", "fail", "quiet"]
@@ -33,6 +35,11 @@ class Table:
     numeric: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+
+    @property
+    def unfolded(self) -> int:
+        """How many rows a page shows before it is asked for the rest; paper has all."""
+        return len(self.rows) if self.key in WHOLE or len(self.rows) <= FOLDED_FROM else ROWS_SHOWN
 
 
 def number(value: Any, text: str) -> Cell:

@@ -40,13 +40,12 @@ def test_the_page_shows_what_was_found_first_and_escapes_it(make_summary: Make) 
     assert "No network check was made." in render_html(make_summary())
 
 
-def test_markdown_has_a_row_for_each_check(make_summary: Make) -> None:
+def test_markdown_tells_what_was_found_in_full(make_summary: Make) -> None:
     text = render_markdown(with_findings(make_summary))
-    table = text.partition("### Network checks")[2].partition("\n\n###")[0]
-    rows = [line for line in table.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(FINDINGS)
-    assert rows[2].startswith("| claims | **found** | 3 commits of \\<b\\>1\\</b\\> node \\| gave no result. | – |")
-    assert "### Network checks" not in render_markdown(make_summary())
+    section = text.partition("### Does the network keep its word?")[2].partition("\n\n###")[0]
+    assert "Checks: 1 found, 1 consistent, 1 cannot tell." in section
+    assert "- **claims**: 3 commits of \\<b\\>1\\</b\\> node \\| gave no result." in section
+    assert "keep its word" not in render_markdown(make_summary())
 
 
 def test_the_console_counts_and_tells_what_was_found(make_summary: Make) -> None:

@@ -36,7 +36,8 @@ def test_markdown_tables_are_whole(make_summary: Make) -> None:
     summary = make_summary()
     summary["nodes"][0]["node"] = "a|b`c\nd <script>"
     tables = table_rows(render_markdown(summary))
-    assert len(tables) == 7
+    assert len(tables) == 6
+    assert "<details><summary>Load, nodes, targets</summary>\n\n### Offered" in render_markdown(summary)
     for rows in tables:
         assert {len(row) for row in rows} == {len(rows[0])}
         assert all(re.fullmatch(r":--|--:", cell) for cell in rows[1])
@@ -48,7 +49,7 @@ def test_markdown_figures_are_those_of_the_summary(make_summary: Make) -> None:
         "## ❌ FIT, FAIL: `20261122T104500Z-ab12`\n\nOpen load: 5.00 arrivals/s offered (CV 1.02), "
         "5.01 realised (CV 1.01)"
     )
-    latency = table_rows(text)[2]
+    latency = table_rows(text)[1]
     assert latency[2] == ["TTFT, ms", "p50", "548", "532 to 570", "3,377", "549", "533 to 571", "3,377"]
     assert latency[16][:3] == ["", "p99", r"\> 120 s"]  # rows: TTFT 2..5, TPOT 6..9, ITL 10..13, E2E 14..17
     assert "3,702 planned = 3,611 ok" in text
@@ -66,7 +67,7 @@ def test_the_three_reports_show_the_same_load_intended_and_realised(make_summary
     assert wanted[3:5] == [["–", "0.87", "0.87"], ["", "341", "352"]]
 
     text, page, lines = render_markdown(summary), render_html(summary), console_table(summary).splitlines()
-    assert [row[1:] for row in table_rows(text)[1][2:]] == wanted
+    assert [row[1:] for row in table_rows(text)[3][2:]] == wanted
     section = page.partition('id="t-offered"')[2].partition("</section>")[0]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", section)
     assert [re.sub("<.*?>", "", cell) for cell in cells] == [cell for row in wanted for cell in row]
@@ -83,7 +84,7 @@ def test_a_closed_load_and_a_trace_say_what_was_intended(make_summary: Make) -> 
     summary = make_summary()
     summary["offered"] |= {"trace": "azure.csv", "compared": {"rate_per_s": {"intended": None, "realised": 2.5}}}
     text = render_markdown(summary)
-    assert table_rows(text)[1][2:] == [["first turns per second", "", "–", "2.50"]]
+    assert table_rows(text)[3][2:] == [["first turns per second", "", "–", "2.50"]]
     assert "intended: what the rows of the trace say" in text
     assert "Offered: intended" not in render_markdown({}) and "Offered: intended" not in render_html({})
 
@@ -95,6 +96,26 @@ def test_markdown_of_an_unfit_run_is_marked(make_summary: Make) -> None:
     assert f"- {reason['text']}" in text
     assert "### Latency (from an unfit run)" in text
     assert "Not counted" in text
+
+
+def test_markdown_fits_into_a_pull_request_whatever_the_run(make_summary: Make) -> None:
+    long = "x|`<@" * 2000
+    finding = {"check": long, "verdict": "found", "text": long}
+    summary = make_summary(limits=[long] * 300, findings=[finding] * 300)
+    summary["run"]["targets"] = [{"name": long, "url": long, "route": long}] * 300
+    summary["nodes"] = [{**summary["nodes"][0], "node": long}] * 300
+    summary["fit"] = {"verdict": "unfit", "reasons": [{"text": long}] * 300}
+    text = render_markdown(summary)
+    assert 20_000 < len(text) < 65_536 and text.startswith("## ⚠️ UNFIT")
+    assert "report.html has all of it" in text
+
+
+def test_markdown_names_what_was_found_and_counts_the_rest(make_summary: Make) -> None:
+    verdicts = ("found", "consistent", "consistent", "cannot tell")
+    findings = [{"check": f"check-{i}", "verdict": v, "text": f"text {i}"} for i, v in enumerate(verdicts)]
+    text = render_markdown(make_summary(findings=findings))
+    assert "Checks: 1 found, 2 consistent, 1 cannot tell.\n\n- **check-0**: text 0\n" in text
+    assert "check-1" not in text
 
 
 @given(st.text(max_size=40))
