@@ -16,6 +16,7 @@ from loadtest.client.answers import Answer, read_answer
 from loadtest.client.exchange import Exchange
 from loadtest.records import Target
 
+ROUTER_INFO = "/api/v1/info"  # tells more than the cheap route that a run asks first
 PROMPT_TYPE_RAW = 1  # the client supplies the model's own template
 SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
@@ -167,7 +168,7 @@ def _openai_fields(call: Call) -> dict[str, Any]:
 
 def info_path(route: Route) -> str:
     """The GET that tells most of what stands there; an OpenAI-style API tells its models."""
-    return "/api/v1/info" if route.has_tasks else route.keyed_path
+    return ROUTER_INFO if route.has_tasks else route.keyed_path
 
 
 def flatten(messages: tuple[tuple[str, str], ...]) -> str:

@@ -21,7 +21,7 @@ from loadtest.analysis.gate_limits import Limit
 from loadtest.analysis.nights import TARGET, Kind, NightRun
 from loadtest.analysis.run_figures import read_run
 from loadtest.client.control import ControlClient, ControlError
-from loadtest.jobs.check import ROUTER_INFO
+from loadtest.client.routes import ROUTER_INFO
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import run_swarm
 from loadtest.processes import end
