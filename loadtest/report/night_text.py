@@ -31,7 +31,7 @@ def night_markdown(night: Night, judgement: Judgement | None) -> str:
         f"{code(night.started_utc)} to {code(night.ended_utc or '?')}, exit code {night.exit_code}.",
         "\n".join(f"- {plain(text)}" for text in headlines(night)),
         draw(_pieces(night)),
-        *([f"### Runs of {code(night.night)}", draw(_runs(night))] if night.runs else []),
+        *([f"### Runs of {code(night.night)}", draw(_runs(night)), _reports(night)] if night.runs else []),
         _sd(night),
         gate_markdown(judgement) if judgement is not None else "",
         f"Made by {code(night.command)}. History of all nights: `trend.html`.",
@@ -95,6 +95,12 @@ def _runs(night: Night) -> Table:
     )
     columns = ("which", "seed", "folder", "exit code", "judged by it", "because")
     return Table("night-runs", "Runs", columns, (False, True, False, True, False, False), rows)
+
+
+def _reports(night: Night) -> str:
+    """Links from the night's folder; a run's folder has a name of ours."""
+    made = [run for run in night.runs if run.figures is not None]
+    return "Reports: " + ", ".join(f"[{run.folder}]({run.folder}/report.html)" for run in made) + "." if made else ""
 
 
 def _why(run: NightRun) -> str:

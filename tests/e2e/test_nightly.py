@@ -91,10 +91,10 @@ def attended() -> Iterator[None]:
 
 @pytest.fixture
 def profiles(tmp_path: Path) -> tuple[Path, Path]:
-    """Of target and control, 6 and 3 s of load. p95 needs 59 requests."""
+    """Of target and control, 4.5 and 2.5 s of load: 100 and 60 requests measured, enough for a p95 of the target."""
     target, control = tmp_path / "short.toml", tmp_path / "short-control.toml"
-    target.write_text(PROFILE.format(rate=20, seconds=6, route="cortensor", session="sessions = [1]"))
-    control.write_text(PROFILE.format(rate=30, seconds=3, route="openai-chat", session='model = "default"'))
+    target.write_text(PROFILE.format(rate=25, seconds=4.5, route="cortensor", session="sessions = [1]"))
+    control.write_text(PROFILE.format(rate=30, seconds=2.5, route="openai-chat", session='model = "default"'))
     return target, control
 
 
@@ -108,6 +108,7 @@ def night(tmp_path: Path, profiles: tuple[Path, Path], name: str, *faults: str) 
         "NIGHTLY_PROFILE": str(profiles[0]),
         "NIGHTLY_CONTROL_PROFILE": str(profiles[1]),
         "NIGHTLY_RUNS": str(RUNS),
+        "NIGHTLY_WORKERS": "1",
         "NIGHTLY_ALLOW_HOST": "",
         "NIGHTLY_RATE_CEILING": "",
         "LOADTEST_API_KEY": "",

@@ -116,6 +116,7 @@ def test_the_first_night_collects_and_the_second_is_judged(tmp_path: Path) -> No
     assert (first.word, first.exit_code) == ("begun", 0)
     text, cases = said(tmp_path, "2026-11-01")
     assert "NO BASELINE YET: collecting" in text and "error" not in cases.values()
+    assert "[runs/ar0](runs/ar0/report.html)" in text
     assert len(read_baseline(tmp_path / "baseline")) == len(read_baseline(tmp_path / "baseline" / "control")) == RUNS
     played = Played("b")
     second = make(tmp_path, "2026-11-02", played)

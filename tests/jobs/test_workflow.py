@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -51,6 +52,20 @@ def test_every_option_of_the_workflow_exists(command: str, main: object, capsys:
     (step,) = [step for step in read_steps() if f"loadtest {command}" in step.run]
     used = set(re.findall(r"--[a-z][a-z-]+", step.run))
     assert used and used <= known
+
+
+@pytest.mark.parametrize(
+    ("nights", "shown"),
+    [([], "did not begin"), (["2026-11-25"], "2026-11-25 "), (["2026-11-25", "2026-11-25.02"], "2026-11-25.02 ")],
+)
+def test_the_summary_is_that_of_the_newest_night(tmp_path: Path, nights: list[str], shown: str) -> None:
+    for name in nights:
+        (tmp_path / "nights" / name).mkdir(parents=True)
+        (tmp_path / "nights" / name / "night.md").write_text(f"night {name} \n")
+    (step,) = [step for step in read_steps() if step.name == "Summary"]
+    environment = {**os.environ, "NIGHTLY_DIR": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    subprocess.run(["bash", "-eo", "pipefail", "-c", step.run], env=environment, timeout=60, check=True)
+    assert shown in (tmp_path / "summary").read_text()
 
 
 def test_a_step_reads_as_github_reads_it() -> None:
