@@ -47,7 +47,10 @@ FAILED_RUNS_MAX = 2  # then the target is gone, or we are
 
 
 class NightJob:
-    """Makes one night in its folder, which is new. `check` and `attempt` are what reaches for the network."""
+    """Makes one night in its folder, which is new.
+
+    `check` and `attempt` are what reaches for the network, `draw` makes the trend page from the history.
+    """
 
     def __init__(
         self,
@@ -55,8 +58,9 @@ class NightJob:
         folder: Path,
         check: Callable[[Asked, Path], tuple[str, str]] = preflight,
         attempt: Callable[[Asked, Path, Kind, int], NightRun] = attempt,
+        draw: Callable[[Sequence[HistoryRow]], str] = trend_html,
     ) -> None:
-        self._asked, self._folder, self._check, self._attempt = asked, folder, check, attempt
+        self._asked, self._folder, self._check, self._attempt, self._draw = asked, folder, check, attempt, draw
         self._judgement: Judgement | None = None
         self._spare = asked.spare
         self.night = Night(
@@ -194,7 +198,7 @@ class NightJob:
             self.night.sentences.append(f"The target's version changed since the last night: {was} before, {now} now.")
 
     def _trend(self) -> str:
-        write_text(self._asked.top / TREND, trend_html(read_history(self._asked.top / HISTORY)))
+        write_text(self._asked.top / TREND, self._draw(read_history(self._asked.top / HISTORY)))
         return ""
 
     def _update_baseline(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import figures
 from msgspec.structs import replace
@@ -92,6 +92,7 @@ numbers = st.none() | st.floats(min_value=0, allow_nan=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(texts, numbers, numbers, st.none() | st.integers(-(2**40), 2**40)), max_size=5))
 def test_what_was_written_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[str, float | None, float | None, int | None]]

@@ -6,7 +6,7 @@ What reaches for the network is played here; tests/e2e/test_nightly.py makes rea
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,12 +17,13 @@ from made_runs import figures, made_side
 
 from loadtest.analysis.baseline import read_baseline
 from loadtest.analysis.gate_limits import Limit
-from loadtest.analysis.nights import Kind, Night, NightRun, read_history
+from loadtest.analysis.nights import HistoryRow, Kind, Night, NightRun, read_history
 from loadtest.analysis.run_figures import METRIC, RunFigures
 from loadtest.jobs import nightly
 from loadtest.jobs.lock import hold
 from loadtest.jobs.night import NightJob
 from loadtest.jobs.night_runs import Asked, Interrupted, PieceFailed
+from loadtest.report.trend_page import trend_html
 from loadtest.traffic.profile import load_profile
 
 Attempt = Callable[[Asked, Path, Kind, int], NightRun]
@@ -88,8 +89,13 @@ def well(_: Asked, __: Path) -> tuple[str, str]:
     return "12 checks", "main=1.0"
 
 
-def make(top: Path, name: str, attempt: Attempt, check: Any = well, **changes: Any) -> Night:
-    return NightJob(asked(top, **changes), top / "nights" / name, check, attempt).make()
+def rows_only(rows: Sequence[HistoryRow]) -> str:
+    """Drawing takes a second, and a night has its page drawn once here."""
+    return f"{len(rows)} rows"
+
+
+def make(top: Path, name: str, attempt: Attempt, check: Any = well, draw: Any = rows_only, **changes: Any) -> Night:
+    return NightJob(asked(top, **changes), top / "nights" / name, check, attempt, draw).make()
 
 
 def said(top: Path, name: str) -> tuple[str, dict[str, str]]:
@@ -119,7 +125,7 @@ def test_the_first_night_collects_and_the_second_is_judged(tmp_path: Path) -> No
     assert "[runs/ar0](runs/ar0/report.html)" in text
     assert len(read_baseline(tmp_path / "baseline")) == len(read_baseline(tmp_path / "baseline" / "control")) == RUNS
     played = Played("b")
-    second = make(tmp_path, "2026-11-02", played)
+    second = make(tmp_path, "2026-11-02", played, draw=trend_html)
     assert (second.word, second.exit_code) == ("pass", 0)
     assert played.order[:4] == ["target 1", "control 1", "target 2", "control 2"]
     assert len(read_baseline(tmp_path / "baseline")) == 2 * RUNS

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import runfolder
@@ -170,6 +170,7 @@ runs_of_any_kind = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(runs_of_any_kind, st.none() | st.integers(0, 5), st.none() | st.integers(0, 400), st.integers(0, 100))
 def test_what_goes_is_the_oldest_and_the_least_that_does(
     given_runs: list[tuple[str, int, bool]], keep: int | None, max_bytes: int | None, other: int
