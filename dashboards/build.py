@@ -19,7 +19,7 @@ from description import Board, Panel
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
-from grafana_foundation_sdk.models.common import LegendDisplayMode, TooltipDisplayMode
+from grafana_foundation_sdk.models.common import BigValueTextMode, LegendDisplayMode, TooltipDisplayMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 FOLDER = Path(__file__).resolve().parent
@@ -44,14 +44,27 @@ def panel_of(panel: Panel, number: int) -> Any:
         else:
             target = target.range()
         built = built.with_target(target)
-    if panel.kind == "table" and len(panel.queries) > 1:
-        built = built.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+    if panel.kind == "table":
+        for transformation in _one_table(panel):
+            built = built.with_transformation(transformation)
+    if panel.kind == "stat" and any("{{" in query.legend for query in panel.queries):
+        built = built.text_mode(BigValueTextMode.VALUE_AND_NAME)
     if panel.kind == "timeseries":
         legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).show_legend(True)
         built = built.legend(legend).tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
     if steps := list(_steps(panel)):
         built = built.thresholds(dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
     return built
+
+
+def _one_table(panel: Panel) -> Iterator[model.DataTransformerConfig]:
+    """One row for each label, one column for each query, named by its legend."""
+    yield model.DataTransformerConfig(id_val="merge", options={})
+    several = len(panel.queries) > 1
+    columns = {f"Value #{chr(ord('A') + n)}" if several else "Value": q.legend for n, q in enumerate(panel.queries)}
+    shown = {name: legend for name, legend in columns.items() if "{{" not in legend}
+    hidden = dict.fromkeys(("Time", "__name__", "instance", "job", "run"), True)
+    yield model.DataTransformerConfig(id_val="organize", options={"excludeByName": hidden, "renameByName": shown})
 
 
 def _steps(panel: Panel) -> Iterator[model.Threshold]:

@@ -213,7 +213,7 @@ def _harness(page: Families, watched: Watched) -> None:
     for stripe in reports.stripes:
         worker = str(stripe)
         page.put("loadtest_worker_up", stripe not in reports.lost, worker=worker)
-        silent_s = 0.0 if reports.is_final(stripe) else reports.silent_s(stripe)
+        silent_s = 0.0 if watched.over or reports.is_final(stripe) else reports.silent_s(stripe)
         page.put("loadtest_worker_silent_seconds", silent_s, worker=worker)
         _worker(page, worker, reports.latest.get(stripe))
     page.put("loadtest_rows_received", max(standing.received, (watched.account or {}).get("rows", 0)))
