@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -81,7 +82,7 @@ def test_totals_are_the_ledger_s_also_when_a_worker_was_killed(network: Network,
     assert of(last, "loadtest_run_state", state="ended") == 1
     shown = [page for page in pages if of(page, "loadtest_run_info")]
     assert len(shown) > 20
-    for before, after in zip(shown, shown[1:], strict=False):
+    for before, after in pairwise(shown):
         for (name, labels), value in before.items():
             if name.endswith(("_total", "_bucket", "_count")) and ("run", result.run.name) in labels:
                 assert after[name, labels] >= value, (name, labels)
@@ -104,17 +105,21 @@ def test_one_run_follows_the_other_below_a_base_path(network: Network, tmp_path:
         def now() -> Page:
             return read(page.get("/metrics").text)
 
+        seen: list[str] = []
+
+        def new_run() -> bool:
+            return len(runs(now()).difference(seen)) == 1
+
         def runs(found: Page) -> set[str]:
             return {dict(labels)["run"] for _, labels in found if "run" in dict(labels)}
 
         try:
             wait_for("the page and its workers", ready)
             assert runs(now()) == set() and of(now(), "loadtest_build_info") == 1
-            seen = []
             for _ in range(2):
                 wait_for("the workers to be ready", ready)
                 assert page.post("/swarm", data={"user_count": "20", "spawn_rate": "20"}).json()["success"]
-                wait_for("a run that is new", lambda: len(runs(now()) - set(seen)) == 1)
+                wait_for("a run that is new", new_run)
                 begun = now()
                 assert len(runs(begun)) == 1, "one run at a time"
                 seen += runs(begun)
