@@ -99,8 +99,12 @@ class Rows:
         for name in METRICS:
             self._add_percentiles(found, codes, name)
         for name in ("tpot_ms", "tokens_per_s"):
-            for cell, median in zip(found, median_of(self.sorted[name], grouping), strict=True):
+            values, starts, sizes = self.sorted[name].by_group(codes, count)
+            medians = _at(values, starts, nearest_ranks(sizes, 0.5), sizes > 0)
+            for cell, median, n in zip(found, medians, sizes.tolist(), strict=True):
                 cell[f"{name}_p50"] = number(float(median))
+                if n < SMALLEST_SAMPLE["p50"]:
+                    cell[f"{name}_p50_text"] = _too_small(n, "p50")
         return found
 
     def _add_percentiles(self, cells: list[dict[str, Any]], codes: Codes, name: str) -> None:
@@ -125,7 +129,7 @@ class Rows:
         """Why a cell's percentile has no value, or should not be compared; "" for most."""
         values, starts, sizes = groups
         needed, q = SMALLEST_SAMPLE[level], dict(LEVELS)[level]
-        texts = [f"n too small ({n} < {needed})" if n < needed else "" for n in sizes.tolist()]
+        texts = [_too_small(n, level) if n < needed else "" for n in sizes.tolist()]
         censored = np.flatnonzero((sizes >= needed) & np.isinf(picked))
         if len(censored):
             least, first, counts = self.least[name].by_group(codes, len(sizes))
@@ -151,8 +155,16 @@ class Rows:
 
 def codes_of(values: pd.Series[str]) -> Grouping:
     """Cells by the values of a text column, in name order; a missing value is in none."""
-    codes, names = pd.factorize(values, sort=True)
-    return Grouping(codes.astype(np.int32), [str(name) for name in names])
+    codes, found = pd.factorize(values)
+    names = np.array([str(name) for name in found], dtype=object)
+    order = np.argsort(names, kind="stable")  # by name: the order of a file's categories is nobody's
+    place = np.empty(len(names) + 1, dtype=np.int32)
+    place[order], place[-1] = np.arange(len(names)), -1
+    return Grouping(place[codes], names[order].tolist())
+
+
+def _too_small(n: int, level: str) -> str:
+    return f"n too small ({n} < {SMALLEST_SAMPLE[level]})"
 
 
 def median_of(ordered: Sorted, grouping: Grouping) -> Floats:

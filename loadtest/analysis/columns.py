@@ -31,6 +31,7 @@ OF_MEASURED = (
     *("prompt_tokens_planned", "output_tokens_max", "usage_prompt_tokens", "chunks_coalesced", "reads", "reads_kernel"),
     *("first_content_bound_ns", "arrival_bound_ns_p50", "arrival_bound_ns_max"),
     *("reputation", "reputation_session", "window_precommit_percent", "window_commit_percent", "level"),
+    *("worker", "snapshot_age_s"),
 )
 _AT_ONCE = 4  # columns decoded together: as Arrow and unfiltered they are larger than what is kept of them
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from loadtest.analysis import metrics, nodes, series, slo, steady
+from loadtest.analysis.association import association_of
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.cold import cold
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
@@ -69,6 +70,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "join": _with_shares(figures["join"], "rows", "with_snapshot"),
         **nodes.tables(cohort, descriptions_frame(run)),
         "cold": cold(run, requests),
+        "association": association_of(run, cohort, clocks, figures["join"]["tolerance_s"]),
         "findings": [finding.as_json() for finding in check_run(run)],
         "series": series.seconds(requests, clocks, by_time),
         "distributions": distributions,

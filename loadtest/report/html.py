@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from loadtest.analysis.percentiles import SMALLEST_SAMPLE as SMALLEST
 from loadtest.records import NOT_SENT, Outcome
-from loadtest.report import appendix, page, pictures, tables, wording
+from loadtest.report import appendix, association, cell_tables, page, pictures, tables, wording
 from loadtest.report.cold_table import cold
 from loadtest.report.wording import METRICS, Summary
 
@@ -55,6 +56,7 @@ def render_html(summary: Summary, profile_text: str = "") -> str:
         **_account(summary),
         pictures=_pictures(summary),
         tables=_tables(summary),
+        groups=cell_tables.groups(summary),
         absent=_absent(summary),
         limits=[str(text) for text in wording.listed(summary, "limits")],
         versions=sorted(part(summary, "run", "versions").items()),
@@ -218,6 +220,11 @@ _CAPTIONS = {
         "Share of requests answered within a time, on a log axis. Where response lies right of service, requests "
         "waited in the harness. A curve that ends below 100 % shows its failures.",
     ),
+    "association": (
+        "Association.",
+        "Each dot is a node: how many times as long as with the median node an answer takes to begin (or to end, where "
+        "nothing is streamed), when length, hour, worker and our own load are taken out.",
+    ),
     "nodes": ("Node map.", "Each dot is a node; its area is the number of requests it served."),
 }
 
@@ -242,11 +249,9 @@ def _tables(summary: Summary) -> dict[str, tables.Table]:
         "limits": tables.limits(summary),
         "offered": tables.offered(summary),
         "latency": tables.latency(summary),
-        "nodes": tables.nodes(summary),
-        "bands": tables.groups(summary, "bands", "Reputation bands", "reputation", "band"),
-        "personas": tables.groups(summary, "personas", "Personas", "persona"),
-        "targets": tables.groups(summary, "targets", "Targets", "target"),
-        "turns": tables.groups(summary, "turns", "Turns", "turn"),
+        "nodes": cell_tables.nodes(summary),
+        "association": association.relations(summary),
+        "next_hour": association.next_hour(summary),
         "cold": cold(summary),
         "findings": tables.findings(summary),
         "harness": tables.harness(summary),
@@ -276,6 +281,12 @@ def _words() -> list[tuple[str, str]]:
         (
             "fit, unfit",
             "whether the run could measure. Pass or fail says whether the network met the profile's limits.",
+        ),
+        (
+            "n too small",
+            "fewer values than a percentile takes to be compared: "
+            + ", ".join(f"{n:,} for {p}" for p, n in SMALLEST.items())
+            + ".",
         ),
         ("later turns", "are due at previous done + think time, so their response shows only our own delay."),
         ("reputation", "share of successes a node had, as last observed before the request was sent."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from loadtest.report import tables, wording
+from loadtest.report import association, cell_tables, tables, wording
 from loadtest.report.tables import Cell, Table
 from loadtest.report.wording import Summary
 
@@ -26,11 +26,13 @@ def render_markdown(summary: Summary) -> str:
     blocks = [*_verdict(summary, fit), *_figures(summary, fit), *_found(summary), *_unknown(summary)]
     folded = [
         *_section(tables.offered(summary), fit),
-        *_section(_few(tables.nodes(summary)), fit),
-        *_section(_few(tables.groups(summary, "targets", "Targets", "target")), fit),
+        *_section(_few(cell_tables.nodes(summary)), fit),
+        *(block for table in cell_tables.groups(summary) for block in _section(_few(table), fit)),
+        *_section(association.relations(summary), fit),
+        *_section(association.next_hour(summary), fit),
     ]
     if folded:
-        folded = ["<details><summary>Load, nodes, targets</summary>", *folded, "</details>"]
+        folded = ["<details><summary>Load, nodes, groups, association</summary>", *folded, "</details>"]
     whole = "\n\n".join(block for block in [*blocks, *folded] if block) + "\n"
     if len(whole) <= LETTERS_MAX:
         return whole
@@ -124,7 +126,7 @@ def _cell(cell: Cell) -> str:
         return code(cell.text) or " "
     if cell.kind in ("pass", "fail"):
         return f"**{cell.text}**"
-    return plain(cell.text) or " "
+    return plain(" ".join(filter(None, (cell.text, cell.small)))) or " "
 
 
 def _section(table: Table, fit: bool) -> list[str]:
@@ -139,7 +141,8 @@ def _cut(text: str) -> str:
 
 
 def _few(table: Table) -> Table:
-    note = f"The first {NODES_SHOWN}; report.html has them all." if len(table.rows) > NODES_SHOWN else ""
+    note = f"The first {NODES_SHOWN}; report.html has them all. " if len(table.rows) > NODES_SHOWN else ""
+    note += "" if table.key == "nodes" else table.note
     return Table(table.key, table.title, table.columns, table.numeric, table.rows[:NODES_SHOWN], note)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from loadtest.report import drawing, wording
+from loadtest.report import association, drawing, wording
 from loadtest.report.drawing import INK, SMALL
 from loadtest.report.wording import Summary
 
@@ -310,4 +310,5 @@ PICTURES: dict[str, Picture] = {
     "time": latency_over_time,
     "ecdf": distributions,
     "nodes": node_map,
+    "association": association.picture,
 }

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from loadtest.report import wording
-from loadtest.report.wording import ABSENT, METRICS, PERCENTILES, Scale, Summary
+from loadtest.report.wording import ABSENT, PERCENTILES, Scale, Summary
 
 SMALL_NOTE = "* too few requests to compare this with another."
 FOLDED_FROM, ROWS_SHOWN = 14, 10
 WHOLE = ("account", "limits", "offered", "latency", "findings")  # tables that are read as one
-NODES_SHOWN_MAX = 150  # a page stays readable and below 2 MB; the rest is in summary.json
 
 Kind = Literal["text", "number", "hostile", "pass", "fail", "quiet"]
 
 
 class Cell(NamedTuple):
-    """What is printed, and for a number the exact value behind it. `hostile` text came from outside."""
+    """What is printed, and for a number the exact value behind it. `hostile` text came from outside.
+
+    `small` stands below it, or after it where there are no lines: an interval.
+    """
 
     text: str
     value: float | None = None
     kind: Kind = "text"
+    small: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def share(value: Any) -> Cell:
 def limits(summary: Summary) -> Table:
     """The SLO limits of the profile and what was observed."""
     rows = []
-    for slo in _objects(summary, "result", "slos"):
+    for slo in objects(summary, "result", "slos"):
         metric, verdict = str(slo.get("metric")), str(slo.get("verdict"))
         sign = "≥" if slo.get("kind") == "min" else "≤"
         kind: Kind = "pass" if verdict == "pass" else "fail" if verdict == "fail" else "text"
@@ -148,57 +151,13 @@ def _quantile_cells(cell: Summary, percentile: str, scale: Scale) -> tuple[Cell,
     return value, quiet(wording.interval(cell, percentile, scale)), number(cell.get("n"), wording.count(cell.get("n")))
 
 
-def nodes(summary: Summary) -> Table:
-    """One row per node, most requests first."""
-    found = sorted(_objects(summary, "nodes"), key=lambda n: (-(n.get("requests") or 0), str(n.get("node"))))
-    shown = found[:NODES_SHOWN_MAX]
-    columns = _cell_columns(shown, [("node", lambda n: Cell(str(n.get("node")), None, "hostile"))], node=True)
-    note = "Only nodes a request was attributed to. Reputation is what was known before each request was sent. "
-    if any(n.get("n_too_small") for n in shown):
-        note += f"{SMALL_NOTE} "
-    if len(found) > len(shown):
-        note += f"The {NODES_SHOWN_MAX} busiest of {wording.count(len(found))} nodes; all are in summary.json."
-    return _from_columns("nodes", "Nodes", columns, shown, note.strip())
-
-
-def groups(summary: Summary, key: str, title: str, label: str, name: str = "name") -> Table:
-    """Bands, personas, targets or turns: the same cells for each group."""
-    found = _objects(summary, key)
-    kind: Kind = "text" if key in ("bands", "turns") else "hostile"  # the words of these two are ours
-    first: list[tuple[str, Callable[[Summary], Cell]]] = [(label, lambda g: Cell(str(g.get(name)), None, kind))]
-    if key == "bands":
-        first.append(("nodes", lambda g: number(g.get("nodes"), wording.count(g.get("nodes")))))
-    note = SMALL_NOTE if any(g.get("n_too_small") for g in found) else ""
-    return _from_columns(key, title, _cell_columns(found, first, node=False), found, note)
-
-
-def _cell_columns(
-    found: Sequence[Summary], first: list[tuple[str, Callable[[Summary], Cell]]], *, node: bool
-) -> list[tuple[str, Callable[[Summary], Cell]]]:
-    columns = [*first, ("requests", lambda g: number(g.get("requests"), _requests_text(g)))]
-    if node:
-        columns.append(("ok", lambda g: number(g.get("ok"), wording.count(g.get("ok")))))
-        columns.append(("failed", lambda g: number(g.get("failed"), wording.count(g.get("failed")))))
-    elif any("ok_share" in g for g in found):
-        columns.append(("ok", lambda g: number(g.get("ok_share"), wording.percent(g.get("ok_share")))))
-    for metric, (name, _) in METRICS.items():
-        keys = [f"{metric}_{p}" for p in PERCENTILES if any(f"{metric}_{p}" in g for g in found)]
-        scale = wording.scale_of(g.get(k) for g in found for k in keys)
-        columns += [(f"{name} {k[-3:]},\N{NO-BREAK SPACE}{scale.unit}", _milliseconds(k, scale)) for k in keys]
-    if node:
-        columns.append(("tokens/s p50", lambda g: _decimal(g, "tokens_per_s_p50", 1)))
-        columns.append(("reputation, %", lambda g: _decimal(g, "reputation", 1)))
-        columns.append(("user-task reputation, %", lambda g: _decimal(g, "reputation_session", 1)))
-    return columns
-
-
 _VERDICT_KINDS: dict[str, Kind] = {"consistent": "pass", "found": "fail"}
 
 
 def findings(summary: Summary) -> Table:
     """What each network check found, what was found first."""
     order = {"found": 0, "consistent": 1, "cannot tell": 2}
-    found = sorted(_objects(summary, "findings"), key=lambda f: order.get(str(f.get("verdict")), 3))
+    found = sorted(objects(summary, "findings"), key=lambda f: order.get(str(f.get("verdict")), 3))
     rows = []
     for finding in found:
         verdict = str(finding.get("verdict"))
@@ -291,26 +250,6 @@ def _table(key: str, title: str, columns: tuple[str, ...], labels: int, rows: Se
     return Table(key, title, columns, numeric, tuple(rows))
 
 
-def _from_columns(
-    key: str, title: str, columns: list[tuple[str, Callable[[Summary], Cell]]], found: Sequence[Summary], note: str
-) -> Table:
-    rows = [tuple(cell(row) for _, cell in columns) for row in found]
-    table = _table(key, title, tuple(name for name, _ in columns), 1, rows)
-    return Table(key, title, table.columns, table.numeric, table.rows, note)
-
-
-def _milliseconds(key: str, scale: Scale) -> Callable[[Summary], Cell]:
-    return lambda group: number(group.get(key), scale.text(group.get(key)))
-
-
-def _decimal(group: Summary, key: str, places: int) -> Cell:
-    return number(group.get(key), wording.decimal(group.get(key), places))
-
-
-def _requests_text(group: Summary) -> str:
-    return wording.count(group.get("requests")) + (" *" if group.get("n_too_small") else "")
-
-
 def _with_share(cells: Summary, name: str) -> str:
     n, of_all = wording.count(cells.get(name)), cells.get(f"{name}_share")
     return n if wording.figure(of_all) is None else wording.say(n, " (", wording.percent(of_all, 2), ")")
@@ -320,5 +259,5 @@ def _sorted(cells: Summary, key: str) -> list[tuple[str, Any]]:
     return sorted(wording.part(cells, key).items(), key=lambda item: (-item[1], item[0]))
 
 
-def _objects(summary: Summary, *path: str) -> list[Summary]:
+def objects(summary: Summary, *path: str) -> list[Summary]:
     return [found for found in wording.listed(summary, *path) if isinstance(found, dict)]

@@ -237,3 +237,14 @@ def write_run(
 def frame(folder: Path, rows: Sequence[RequestRecord]) -> pd.DataFrame:
     """The rows as the analysis sees them: through a run folder and back."""
     return to_frame(pa.concat_tables(request_batches(write_run(folder, rows))))
+
+
+def snapshot_frame(snapshots: Sequence[NodeSnapshot]) -> pd.DataFrame:
+    """Snapshots as `frames.snapshots_frame` gives them."""
+    texts = ("source", "node", "node_as_seen")
+    return pd.DataFrame(
+        {
+            name: pd.Series([getattr(row, name) for row in snapshots], dtype="str" if name in texts else "Int64")
+            for name in NodeSnapshot.__struct_fields__
+        }
+    )

@@ -19,21 +19,11 @@ from loadtest.rank_score import Maxima, rank_score
 from loadtest.records import NodeSnapshot
 from loadtest.simulator.reputation import NodeStats
 
-from .run_factory import NODE_A, NODE_B, board, wall
+from .run_factory import NODE_A, NODE_B, board, snapshot_frame, wall
 
 BASE_S = 1_790_000_000
 TOLERANCE_S = 3000.0
 BOARD = ("precommit_points", "precommit_counter", "commit_points", "commit_counter")
-
-
-def frame(snapshots: list[NodeSnapshot]) -> pd.DataFrame:
-    """As `frames.snapshots_frame` gives them."""
-    columns = {
-        name: pd.Series([getattr(row, name) for row in snapshots], dtype="str" if name in ("source", "node") else None)
-        for name in NodeSnapshot.__struct_fields__
-    }
-    texts = ("source", "node", "node_as_seen")
-    return pd.DataFrame({n: c if n in texts else c.astype("Int64") for n, c in columns.items()})
 
 
 def before(snapshots: list[NodeSnapshot], asked: list[tuple[str, int]]) -> pd.DataFrame:
@@ -43,7 +33,7 @@ def before(snapshots: list[NodeSnapshot], asked: list[tuple[str, int]]) -> pd.Da
             "sent_wall_ns": pd.Series([at for _, at in asked], dtype="Int64"),
         }
     )
-    return Reputation.of(frame(snapshots)).before(requests, 0, TOLERANCE_S)
+    return Reputation.of(snapshot_frame(snapshots)).before(requests, 0, TOLERANCE_S)
 
 
 def plain(value: Any) -> float | None:

@@ -116,6 +116,7 @@ def example_summary(**parts: Any) -> Summary:
             "tolerance_s": 900.0,
         },
         "nodes": _nodes(),
+        "association": _association(),
         "bands": [
             _group("90-100 %", "band", 9, 1712, 0.9982, 402.1),
             _group("70-90 %", "band", 8, 1104, 0.9891, 688.0),
@@ -240,6 +241,23 @@ def _nodes() -> list[Summary]:
             }
         )
     return nodes
+
+
+def _association() -> Summary:
+    relation = {
+        **{"series": "reputation", "outcome": "latency", "rho": -0.42, "interval": [-0.64, -0.14], "nodes": 47},
+        **{"range_seen": [80.0, 100.0], "range_network": [60.5, 100.0], "restricted": True, "verdict": "associated"},
+        "text": "Association: nodes of a higher lifetime reputation are faster.",
+    }
+    nothing = {**relation, "outcome": "failure", "rho": None, "interval": None, "text": "Cannot tell: too few."}
+    hour = {"direction": "reputation now, latency in the next hour", "rho": None, "interval": None, "hours": 1}
+    return {
+        **{"latency": "ttft_ms", "controls": ["prompt length", "hour"], "nodes": 60, "nodes_few": 13},
+        **{"requests_min": 20, "lag_s_p50": 7.7, "nodes_left": 2, "points_of": "reputation"},
+        "relations": [relation, nothing],
+        "next_hour": [{**hour, "nodes": 40, "verdict": "cannot tell", "text": "Cannot tell: 1 hours."}],
+        "points": [{"node": f"0x{i}", "reputation": 80.0 + i, "times": 2.0 - i / 12, "turns": 30} for i in range(20)],
+    }
 
 
 def _group(name: str, label: str, nodes: int | None, requests: int, ok: float, ttft: float) -> Summary:

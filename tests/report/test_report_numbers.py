@@ -16,7 +16,7 @@ Make = Callable[..., dict[str, Any]]
 NOT_PRINTED = re.compile(
     r"\.(series|distributions|findings|limits|warnings)\b|\.schema_version|\[\]$|_n_effective$|\.ttft_n$|\.steady\."
     r"|latency\.\w+\.\w+\.censored|\.with_session_snapshot|\.goodput\.good$|rate_per_s_realised|second_turns"
-    r"|offered\.arrivals|cv_realised"
+    r"|offered\.arrivals|cv_realised|association\.(nodes|turns|points)\b"
 )
 
 

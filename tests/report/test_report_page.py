@@ -159,7 +159,7 @@ def test_each_part_can_be_missing_null_or_empty(make_summary: Make) -> None:
 
 def test_no_request_at_all(make_summary: Make) -> None:
     nothing = {"n": 0, "p50": None, "p95": None, "p99": None, "max": None, "censored": 0}
-    summary = make_summary(nodes=[], bands=[], series=[], distributions={"ttft_ms_service": []})
+    summary = make_summary(nodes=[], bands=[], series=[], association=None, distributions={"ttft_ms_service": []})
     summary["latency"] = {"ttft_ms": {"service": nothing, "response": nothing}, "e2e_ms": {"service": nothing}}
     summary["account"] = {"planned": 0, "rows": 0, "outcomes": {}, "balanced": True}
     page = render_html(summary)

@@ -36,8 +36,8 @@ def test_markdown_tables_are_whole(make_summary: Make) -> None:
     summary = make_summary()
     summary["nodes"][0]["node"] = "a|b`c\nd <script>"
     tables = table_rows(render_markdown(summary))
-    assert len(tables) == 6
-    assert "<details><summary>Load, nodes, targets</summary>\n\n### Offered" in render_markdown(summary)
+    assert len(tables) == 11
+    assert "<details><summary>Load, nodes, groups, association</summary>\n\n### Offered" in render_markdown(summary)
     for rows in tables:
         assert {len(row) for row in rows} == {len(rows[0])}
         assert all(re.fullmatch(r":--|--:", cell) for cell in rows[1])
