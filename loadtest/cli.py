@@ -22,6 +22,7 @@ PROGRAMS = {
     "capacity": ("loadtest.jobs.capacity", "the highest arrival rate that holds the SLOs, step by step"),
     "contest": ("loadtest.jobs.contest", "what a contest pays, by a rules file: low, paid and high"),
     "nightly": ("loadtest.jobs.nightly", "one night of runs, judged against the nights before, for CI and cron"),
+    "export": ("loadtest.jobs.export", "a run folder, or its rows as CSV or Parquet, as one file"),
     "prune": ("loadtest.jobs.prune", "remove the rows of old runs, keep their reports"),
 }
 

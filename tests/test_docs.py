@@ -18,7 +18,7 @@ README = (REPO / "README.md").read_text()
 COMMANDS = (
     *("demo", "simulate", "run", "workers", "plan", "profile", "check", "observe", "collect"),
     *("import", "join", "report", "accuracy", "trace", "contest"),
-    *("nightly", "prune"),
+    *("nightly", "prune", "export"),
     "gate",
     "capacity",
     "compare",

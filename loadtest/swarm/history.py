@@ -1,11 +1,9 @@
 """A run's course over time, for the page of charts: bounded, whatever the length of the run.
 
-A point is a step of two seconds with what the workers' reports of that step brought. Beyond POINTS_MAX neighbours are
+A point is what each worker's report brought once (they come every three seconds), and ends with the newest of them: a
+grid of its own beside that of the reports would draw teeth into steady lines. Beyond POINTS_MAX neighbours are
 merged, one pair with every new point, the oldest first, until all are twice as long and it begins again: so no single
 look costs much. Merged quantiles are those of all turns of both points, since a point keeps its histograms.
-
-Reports come every three seconds from each worker, so a point is of the turns that were *reported* in its step: with
-one worker every third step has none. The totals of the run are exact.
 """
 
 from __future__ import annotations
@@ -18,20 +16,20 @@ from typing import Any
 
 import msgspec
 
-from loadtest.records import NOT_SENT
+from loadtest.records import NOT_SENT, Outcome
 from loadtest.swarm.reports import Reports
 from loadtest.swarm.standing import LEVELS, Standing
 from loadtest.swarm.tally import Cells, Counts, Distribution, Place
 
-STEP_S = 2.0
-POINTS_MAX = 600
+STEP_S_MIN, STEP_S_MAX = 1.5, 6.0
+POINTS_MAX = 500
 SHOWN = ("ttft", "tpot", "e2e")
 ALL = "all"
-# What a row of `since` holds, in its order; outcomes are a dictionary of their own.
+# What a row of `since` holds, in its order; the last is a list, beside the names of `failures`.
 COLUMNS = (
     "n", "from_s", "to_s", "offered", "completed", "in_flight", "waiting", "oldest_s",
     *(f"{metric}_ms_{level}" for metric in SHOWN for level, _ in LEVELS),
-    "outcomes",
+    "failures",
 )  # fmt: skip
 
 Key = tuple[str, str]  # (ALL, ""), (target, "") for all of its sessions, or (target, session)
@@ -101,7 +99,7 @@ class Point(msgspec.Struct, kw_only=True):
 
 
 class History:
-    """The points of one run. `take` it every STEP_S, with reports that keep what is fresh (`tally.Merged`)."""
+    """The points of one run. Call `take` every second, with reports that keep what is fresh (`tally.Merged`)."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -110,12 +108,17 @@ class History:
         self._sweep = 0  # what stands before this point is as long as it may be
         self._steps_max = 2
 
-    def take(self, standing: Standing, reports: Reports) -> None:
-        """Add the step that ends now; before t0 there is nothing to draw."""
-        if standing.state == "starting":
+    def take(self, standing: Standing, reports: Reports, t0_ns: int, *, last: bool = False) -> None:
+        """Add a point if every worker has told something new, if that takes too long, or if it is the `last`."""
+        newest_ns = reports.newest_ns()
+        if newest_ns is None or newest_ns <= t0_ns:
             return
         begun_s = self.points[-1].to_s if self.points else 0.0
-        if standing.elapsed_s <= begun_s:
+        to_s = (newest_ns - t0_ns) / 1e9
+        told = reports.all_told_since(t0_ns + int(begun_s * 1e9))
+        if to_s <= begun_s or (
+            not last and not ((told and to_s - begun_s >= STEP_S_MIN) or to_s - begun_s >= STEP_S_MAX)
+        ):
             return
         self._n += 1
         shares = self._shares(reports.live.places)
@@ -126,7 +129,7 @@ class History:
         point = Point(
             n=self._n,
             from_s=begun_s,
-            to_s=standing.elapsed_s,
+            to_s=to_s,
             waiting=totals.waiting,
             oldest_s=totals.oldest_s,
             shares=shares,
@@ -139,10 +142,16 @@ class History:
         """What can be selected: all, each target, each of its sessions."""
         return sorted(self._counts, key=lambda key: (key[0] != ALL, key))
 
+    def failures(self, key: Key) -> list[str]:
+        """The outcomes but `ok` that a selection has seen, in the order of the closed set."""
+        _, outcomes = self._counts.get(key, (0, Counter()))
+        return [outcome.value for outcome in Outcome if outcome != Outcome.OK and outcomes[outcome]]
+
     def since(self, n: int, key: Key) -> list[list[Any]]:
         """The rows of a selection whose number is above `n`, in the order of COLUMNS. A quantile among failed turns is
         -1, one without turns None."""
-        return [list(_row(point, key)) for point in self.points if point.n > n]
+        names = self.failures(key)
+        return [list(_row(point, key, names)) for point in self.points if point.n > n]
 
     def _shares(self, places: Mapping[Place, Counts]) -> dict[Key, Share]:
         now: dict[Key, Counts] = {}
@@ -186,7 +195,7 @@ def _selected(cells: Cells) -> dict[Key, dict[str, Distribution]]:
     return found
 
 
-def _row(point: Point, key: Key) -> Iterator[Any]:
+def _row(point: Point, key: Key, failures: list[str]) -> Iterator[Any]:
     share = point.shares.get(key) or Share()
     ended = sum(n for outcome, n in share.outcomes.items() if outcome not in NOT_SENT)
     whole = key == (ALL, "")
@@ -196,7 +205,7 @@ def _row(point: Point, key: Key) -> Iterator[Any]:
     for metric in SHOWN:
         packed = share.distributions.get(metric)
         yield from packed.quantiles_ms if packed is not None else [None] * len(LEVELS)
-    yield dict(share.outcomes)
+    yield [share.outcomes[outcome] for outcome in failures]
 
 
 def _shown(value_ms: float | None) -> float | None:

@@ -10,12 +10,12 @@ import gevent
 import msgspec
 
 from loadtest import runfolder
-from loadtest.clock import Deadline, mono_ns
+from loadtest.clock import mono_ns
 from loadtest.records import Target
 from loadtest.swarm.attendance import LOOK_S, Attendance
 from loadtest.swarm.children import ChildError, Collector, Observer, broken_rules, close_command, judge
 from loadtest.swarm.guard import Guard, Stop
-from loadtest.swarm.history import STEP_S, History
+from loadtest.swarm.history import History
 from loadtest.swarm.hopeless import Hopeless
 from loadtest.swarm.ledger import Mismatch, final_mismatches
 from loadtest.swarm.lines import Lines
@@ -60,7 +60,6 @@ class MasterRun:
         self.reports = Reports(plan.run, stripes.values(), keeps_fresh=keeps_history)
         self.targets = targets
         self.history = History() if keeps_history else None
-        self._next_step = Deadline(0.0)
         self._manifest = Manifest(self.folder, profile, targets, settings, self.reports)
         self._attendance = Attendance(self.reports, profile.load.workers_lost_max)
         self._clerk = Clerk(plan.run, self.reports, self.folder, profile.load.workers_lost_max)
@@ -138,9 +137,7 @@ class MasterRun:
             self._attendance.see_who_is_quiet()
             standing = self.standing = self._stand()
             self._view.show(standing)
-            if self._next_step.over():
-                self._next_step = Deadline(STEP_S - LOOK_S / 2)
-                self._step(standing)
+            self._step(standing)
             if self.stopped_by is None and not self.load_ended:
                 ceiling = self._guard.look(standing)
                 self.stopped_by = ceiling or self._hopeless.look(standing)
@@ -159,9 +156,9 @@ class MasterRun:
             stored=0 if self.collector is None else self.collector.stored,
         )
 
-    def _step(self, standing: Standing) -> None:
-        if self.history is not None:
-            self.history.take(standing, self.reports)
+    def _step(self, standing: Standing, *, last: bool = False) -> None:
+        if self.history is not None and self._t0_ns is not None:
+            self.history.take(standing, self.reports, self._t0_ns, last=last)
 
     def watched(self) -> Watched | None:
         """What Prometheus is shown; None in the first second."""
@@ -239,7 +236,7 @@ class MasterRun:
         self._watcher.kill()
         # With the workers' last words: what the page goes on showing is what the rows say.
         self.standing = self._stand()
-        self._step(self.standing)
+        self._step(self.standing, last=True)
         self._view.close()
 
     def _give_up_children(self) -> None:

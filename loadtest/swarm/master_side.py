@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import msgspec
 from locust.env import Environment
-from locust.runners import LocalRunner, MasterRunner
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRunner
 
 from loadtest.clock import Deadline, mono_ns
 from loadtest.records import Target
@@ -22,9 +22,12 @@ from loadtest.swarm.doors import check_doors
 from loadtest.swarm.drain import drain_before_quit
 from loadtest.swarm.ending import CUT, cut_drain
 from loadtest.swarm.exposition import Exposition
+from loadtest.swarm.form import check_form
 from loadtest.swarm.master import MasterRun
+from loadtest.swarm.pages import add_pages
 from loadtest.swarm.patience import be_patient
 from loadtest.swarm.screen import view_for
+from loadtest.swarm.shelf import Shelf
 from loadtest.swarm.standing import Standing
 from loadtest.swarm.target_info import ask_info
 from loadtest.swarm.users import ClosedMembers, OpenArrivals
@@ -53,6 +56,7 @@ class MasterSide:
         self._finishing = 0  # runs that are being joined or reported
         self._last_standing: Standing | None = None
         self._infos: dict[str, dict[str, str]] = {}  # what the targets told of themselves
+        self._shelf = Shelf()
         self._last_run: MasterRun | None = None  # the one that is on, or the last one
         self._exposition = Exposition(lambda: None if self._last_run is None else self._last_run.watched())
         self._or_refuse(lambda: check_doors(environment))
@@ -62,7 +66,7 @@ class MasterSide:
             # With a web UI the host comes from the form, so this waits for the start.
             self._or_refuse(self._check_targets)
         else:
-            add_tabs(environment.web_ui, self._standing)
+            self._show_pages()
         parsed = environment.parsed_options
         self._or_refuse(self._show_metrics)
         self._own_view = bool(parsed.headless and not parsed.print_stats)
@@ -127,14 +131,26 @@ class MasterSide:
         run_time_s, parsed.run_time = parsed.duration or parsed.run_time, None
         return None if run_time_s is None else float(run_time_s)
 
-    def _check_targets(self) -> tuple[Target, ...]:
-        parsed = self._environment.parsed_options
-        profile = self._asked.profile
-        targets = preflight.resolve_targets(profile, self._environment.host)
-        preflight.check_permission(targets, profile, parsed.allow_host, parsed.rate_ceiling or None)
-        preflight.check_reachable(targets)
+    def _check_targets(self) -> None:
+        targets = self._checked(self._asked, self._environment.parsed_options, self._environment.host)
         self._infos = ask_info(targets)
+
+    def _checked(self, asked: Asked, parsed: Any, host: str | None) -> tuple[Target, ...]:
+        targets = preflight.resolve_targets(asked.profile, host)
+        preflight.check_permission(targets, asked.profile, parsed.allow_host, parsed.rate_ceiling or None)
+        preflight.check_reachable(targets)
         return targets
+
+    def _show_pages(self) -> None:
+        web_ui, parsed = self._environment.web_ui, self._environment.parsed_options
+        add_tabs(web_ui, self._standing)
+        add_pages(web_ui, self._shelf, parsed.web_base_path or "")
+        check_form(web_ui, parsed, self._check_form)
+
+    def _check_form(self, parsed: Any) -> None:
+        """SetupError for what the page asks for and cannot be run. While a run is on, Locust only changes its users."""
+        if self._runner.state not in (STATE_SPAWNING, STATE_RUNNING):
+            self._checked(self._asked_on_page(parsed), parsed, parsed.host)
 
     # A run begins.
 
@@ -145,7 +161,8 @@ class MasterSide:
             gevent.spawn(self._finish, self._run)
         try:
             if environment.web_ui is not None:
-                self._read_profile_of_the_form()
+                # Checked with the form, but a run can begin without one.
+                self._asked = self._asked_on_page(environment.parsed_options)
                 self._check_targets()
             self._start_run()
         except (preflight.SetupError, ChildError, OSError) as error:
@@ -158,14 +175,14 @@ class MasterSide:
             self._exit_code = preflight.EXIT_NOT_RUN
             self._end_load()
 
-    def _read_profile_of_the_form(self) -> None:
-        asked = Asked.of(self._environment.parsed_options)
+    def _asked_on_page(self, parsed: Any) -> Asked:
+        asked = Asked.of(parsed)
         profile = asked.profile
         if profile.load.mode != self._asked.profile.load.mode:
             # Locust has dealt out its user classes already.
             text = f"{profile.source} is {profile.load.mode}: start again with --profile {profile.name}"
             raise preflight.SetupError(text, preflight.EXIT_USAGE)
-        self._asked = asked
+        return asked
 
     def _end_load(self) -> None:
         """Stop (web UI) or quit (headless), from a greenlet of its own: callers may be part of what is ended."""
@@ -187,8 +204,16 @@ class MasterSide:
         stripes = {client: stripe for stripe, client in enumerate(clients)}
         view = view_for(logging.getLogger("loadtest"), wanted=self._own_view and not parsed.no_screen)
         self._run = self._last_run = MasterRun(
-            plan, asked.profile, targets, settings, stripes, view=view, end_load=self._end_load
+            plan,
+            asked.profile,
+            targets,
+            settings,
+            stripes,
+            view=view,
+            end_load=self._end_load,
+            keeps_history=self._environment.web_ui is not None,
         )
+        self._shelf.add(self._run)
         logger.info("run %s: profile %s, seed %d, %d worker(s)", plan.run, asked.profile.name, plan.seed, len(clients))
         port = 0 if self._run.collector is None else self._run.collector.port
         if self._worker is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from functools import partial
 
 from locust.argument_parser import LocustArgumentParser
 
@@ -11,6 +10,7 @@ from loadtest.traffic.flags import add_flags, add_trace_options
 
 DEFAULT_PROFILE = "community"
 STOP_TIMEOUT_FROM_PROFILE = -1
+FORM_FLAGS = ("--request-rate", "--target", "--duration")  # of the page; the others are for command lines
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         exit_code_on_error=0,
     )
     add = parser.add_argument
-    add_flags(partial(add, include_in_web_ui=False))
+    add_flags(lambda name, **more: add(name, include_in_web_ui=name in FORM_FLAGS, **more))
     add("--seed", type=int, default=1, help="decides every arrival, text and length; another seed, another run")
     add_trace_options(add)
     add("--runs-dir", default="runs", metavar="DIR", help="where run folders are made", include_in_web_ui=False)

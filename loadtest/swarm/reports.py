@@ -94,6 +94,14 @@ class Reports:
         """How long nothing was heard of a worker."""
         return (mono_ns() - self.heard_ns(worker)) / 1e9
 
+    def newest_ns(self) -> int | None:
+        """When the newest report came."""
+        return max(self._reported_ns.values(), default=None)
+
+    def all_told_since(self, instant_ns: int) -> bool:
+        """Whether each worker that still has something to tell has told it after this instant."""
+        return all(self._reported_ns.get(worker, 0) > instant_ns for worker in self.waited_for())
+
     def is_final(self, worker: int) -> bool:
         return bool(self.latest.get(worker, {}).get("final"))
 

@@ -29,6 +29,7 @@ FLAGS = (
     Flag("--duration", "S", "offer for S seconds; a warm-up of more than a quarter is cut to it"),
     Flag("--isl", "LENGTH", 'tokens of each new user message: a number or "lognormal(5, 1) in [2, 4096]"'),
     Flag("--osl", "LENGTH", "output cap in tokens, in the same language"),
+    Flag("--target", "NAME", "only this target of the profile, by its name or its route; a,b for several"),
     Flag("--model", "NAME", "model of every target"),
     Flag("--header", "NAME=VALUE", "one more header on every request; may be repeated. Never a key", "append"),
     Flag("--extra-body", "JSON", "more fields of every request's body, a JSON object"),
@@ -60,7 +61,7 @@ def given_flags(args: argparse.Namespace) -> Iterator[tuple[Flag, Any]]:
     """The flags that were given, with their texts."""
     for flag in FLAGS:
         value = getattr(args, flag.name[2:].replace("-", "_"), None)
-        if value is not None:
+        if value not in (None, ""):  # a field of the page's form that was left empty
             yield flag, value
 
 

@@ -67,6 +67,11 @@ def _conflicts(profile: Profile, given: dict[str, Any], load: dict[str, Any]) ->
         if closed and name in given:
             why = "--concurrency makes one" if "--concurrency" in given else f"{profile.source} is one"
             yield f"{name}: has no meaning in a closed load ({why}), remove one of the two"
+    known = [each for target in profile.targets for each in (target.name, target.route)]
+    for name in str(given.get("--target", "")).split(","):
+        if name.strip() and name.strip() not in known:
+            there = ", ".join(dict.fromkeys(known))
+            yield f"--target: {name.strip()!r:.60} is neither name nor route of a target, there are {there}"
     if profile.load.arrivals == "trace":
         for name in ("--isl", "--osl", "--request-rate", "--burstiness", "--concurrency"):
             if name in given:
@@ -132,6 +137,13 @@ def _osl(text: str, changes: dict[str, dict[str, Any]]) -> None:
     changes["persona"]["output_tokens"] = one_number(text)
 
 
+def _target(text: str, changes: dict[str, dict[str, Any]]) -> None:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError(f"write NAME or NAME,NAME, got {text!r:.40}")
+    changes["persona"]["targets"] = names
+
+
 def _model(text: str, changes: dict[str, dict[str, Any]]) -> None:
     changes["target"]["model"] = text
 
@@ -178,6 +190,7 @@ _CHANGE: dict[str, Callable[[Any, dict[str, dict[str, Any]]], None]] = {
     "--duration": _duration,
     "--isl": _isl,
     "--osl": _osl,
+    "--target": _target,
     "--model": _model,
     "--header": _header,
     "--extra-body": _extra_body,

@@ -1,143 +1,190 @@
-"""Locust's page in a real browser: a run starts there, its tabs Run, Latency and Harness move, and it is stopped."""
+"""Locust's page in a real browser: a run is started from the form, watched in tabs and charts, stopped, downloaded and
+started again; its figures are those of /stats/requests and of the stored rows."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
-import shutil
-import signal
-import subprocess
 import sys
+import tarfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from live_page import WAIT_MS, Site, browser, open_form, shot, shown, site, start, total, wait_for, watched
 
 from loadtest import runfolder
-from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
-from loadtest.jobs.swarm import free_port, locustfile
-from loadtest.processes import end
 
 pytestmark = pytest.mark.long
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-END_S = 90
-WAIT_MS = 60_000
-WORKERS = 2
-DURATION_S = 40
+BASE = "/load"
 
 
-@pytest.fixture
-def runs_dir(tmp_path: Path) -> Path:
-    return tmp_path / "runs"
+def figures(rows: list[list[str]]) -> dict[str, str]:
+    return {row[0]: row[1] for row in rows}
 
 
-@pytest.fixture
-def address(tmp_path: Path, runs_dir: Path) -> Iterator[str]:
-    """A master with its page and two workers, before a simulated network; ended when the test is over."""
-    simulator, url = start_simulator(tmp_path / "port", tmp_path / "truth")
-    web, port = free_port(), free_port()
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--processes", str(WORKERS), "--host", url]
-    command += [
-        "--profile",
-        "smoke",
-        "--duration",
-        str(DURATION_S),
-        "--web-port",
-        str(web),
-        "--runs-dir",
-        str(runs_dir),
-    ]
-    command += ["--web-port", str(web), "--master-bind-port", str(port), "--master-port", str(port), "--no-report"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        yield f"http://127.0.0.1:{web}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            print(process.communicate(timeout=END_S)[1][-8000:])
-        finally:
-            process.kill()
-            end(simulator, SIMULATOR_END_S)
-
-
-def opened(playwright: Any, address: str, said: list[str]) -> Any:
-    """A page that shows Locust's form, with all that the browser complains of going to `said`."""
-    path = shutil.which("chromium")
-    assert path, "make test-long installs chromium"
-    page = playwright.chromium.launch(executable_path=path, args=FLAGS).new_page(
-        viewport={"width": 1400, "height": 1000}
-    )
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    for _ in range(WAIT_MS // 250):
-        try:
-            page.goto(address)
-            break
-        except Exception:
-            page.wait_for_timeout(250)
-    page.wait_for_selector("input[name=userCount]", timeout=WAIT_MS)
-    return page
-
-
-def shown(page: Any, tab: str, words: str) -> dict[str, str]:
-    """The rows of a tab by their first cell, once one of them matches `words`."""
-    page.get_by_role("tab", name=tab, exact=True).click()
-    page.wait_for_function(
-        "words => [...document.querySelectorAll('tbody tr')].some(row => new RegExp(words).test(row.innerText))",
-        arg=words,
-        timeout=WAIT_MS,
-    )
-    rows = [row.inner_text().split("\t") for row in page.locator("tbody tr").all()]
-    return {row[0].strip(): " ".join(cell.strip() for cell in row[1:]) for row in rows}
-
-
-def count(text: str) -> int:
-    (number,) = re.findall(r"([\d,]+) turns", text)
-    return int(number.replace(",", ""))
-
-
-def test_a_run_is_started_watched_and_stopped_from_the_page(address: str, runs_dir: Path) -> None:
+def test_a_run_from_the_form_to_its_download_and_again(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
-    said: list[str] = []
-    with sync_playwright() as playwright:
-        page = opened(playwright, address, said)
-        # A run that starts before its workers are there would be one of fewer workers.
-        page.wait_for_function(
-            "async n => (await (await fetch('stats/requests')).json()).workers.length === n", arg=WORKERS
-        )
-        assert page.locator("input[name=profile]").input_value() == "smoke"
-        page.fill("input[name=userCount]", "20")
-        page.fill("input[name=spawnRate]", "20")
-        page.get_by_role("button", name=re.compile("start", re.IGNORECASE)).click()
-
-        run = shown(page, "Run", r"Completed\s+[1-9]")
-        before = count(run["Completed"])
-        assert {"Progress", "Offered", "In flight", "Outcomes", "Ledger", "Rows", "Fitness"} <= set(run)
-        assert 0 < before <= count(run["Offered"]) and "ok" in run["Outcomes"]
-        latency = shown(page, "Latency", r"all\s")
-        assert {"all", "openai-chat", "cortensor-stream"} <= set(latency)
-        assert re.search(r"\d+(\.\d+)? m?s", latency["all"]), "quantiles with their unit"
-        harness = shown(page, "Harness", r"working")
-        assert len(harness) == WORKERS and all("working" in row for row in harness.values())
-        after = shown(page, "Run", rf"Completed\s+(?!{before} turns)[1-9]")
-        assert count(after["Completed"]) > before, "the figures move while the page is open"
-
-        page.screenshot(path=runs_dir / "tabs.png")
-
+    options = ("--profile", "smoke", "--duration", "120")
+    with (
+        site(tmp_path, *options, base_path=BASE) as where,
+        sync_playwright() as playwright,
+        browser(playwright) as chromium,
+    ):
+        page = watched(chromium.new_page(viewport={"width": 1400, "height": 1000}), where.said)
+        open_form(page, where)
+        wait_for("the workers", where.ready, page)
+        mistakes_are_one_line(page, where)
+        start(page, seed="7", requestRate="8", target="")
+        watch_the_tabs(page, where)
+        charts = watched(chromium.new_page(viewport={"width": 1400, "height": 1000}), where.said)
+        watch_the_charts(charts, where)
+        charts_fit_a_phone(chromium, where)
         page.get_by_role("button", name=re.compile("^stop$", re.IGNORECASE)).click()
-        (run_folder,) = (path for path in runs_dir.iterdir() if path.is_dir())
-        for _ in range(WAIT_MS // 250):
-            if runfolder.read_manifest(run_folder)["state"] == "recorded":
-                break
-            page.wait_for_timeout(250)
-        page.context.browser.close()
-    assert said == []
-    manifest = runfolder.read_manifest(run_folder)
-    assert manifest["state"] == "recorded" and manifest["stopped_early_s"] < DURATION_S
-    outcomes = Counter(runfolder.read_table(run_folder, "requests", ["outcome"])["outcome"].to_pylist())
-    assert set(outcomes) <= {"ok", "not_reached"} and outcomes["ok"] >= count(after["Completed"])
+        stopped_and_downloaded(charts, where, tmp_path)
+        again_from_the_page(page, charts, where)
+    assert where.said == []
+    first, second = where.folders()
+    manifests = [runfolder.read_manifest(folder) for folder in (first, second)]
+    assert [manifest["seed"] for manifest in manifests] == [7, 8]
+    assert manifests[0]["profile"]["hash"] != manifests[1]["profile"]["hash"], "rate and target are part of the profile"
+    assert set(runfolder.read_table(second, "requests", ["target"])["target"].to_pylist()) == {"openai-chat"}
+
+
+def mistakes_are_one_line(page: Any, where: Site) -> None:
+    for name, value, said in (
+        ("seed", "x", "seed: must be a whole number, got 'x'"),
+        ("target", "nobody", "--target: 'nobody' is neither name nor route of a target"),
+        ("requestRate", "-1", "--request-rate: must be a number > 0, got -1"),
+    ):
+        start(page, **{"seed": "7", "requestRate": "", "target": "", name: value})
+        page.get_by_text(said).wait_for(timeout=WAIT_MS)
+    start(page, seed="7", requestRate="", target="", profile="nothing")
+    page.get_by_text("nothing: no such profile").wait_for(timeout=WAIT_MS)
+    page.fill("input[name=profile]", "smoke")
+    assert where.folders() == []
+
+
+def watch_the_tabs(page: Any, where: Site) -> None:
+    before = total(figures(shown(page, "Overview", r"Completed\s+[1-9]"))["Completed"])
+    now = figures(shown(page, "Overview", rf"Completed\s+(?!{before} turns)[1-9]"))
+    assert total(now["Completed"]) > before, "the figures move while the page is open"
+    assert {"Run", "Progress", "Offered", "In flight", "In flight, age of the oldest", "Fitness"} <= set(now)
+    quantiles = {row[0]: row[2:] for row in shown(page, "Overview", "TTFT, all") if row[0].startswith(("TTFT", "E2E"))}
+    assert {"TTFT, all", "TTFT, openai-chat"} <= {name.partition(" (")[0] for name in quantiles}
+    assert all(re.fullmatch(r"[\d.]+ m?s|–|failed", cell) for row in quantiles.values() for cell in row)
+    shot(page, "tab-overview")
+    outcomes = {(row[0], row[2]): row[3] for row in shown(page, "Outcomes", r"all\s+ok")}
+    assert int(outcomes["all", "ok"]) > 0
+    shot(page, "tab-outcomes")
+    harness = shown(page, "Workers and fitness", r"working")
+    assert sum(row[1] == "working" for row in harness) == where.workers
+    shot(page, "tab-workers")
+    pipeline = {row[0]: row for row in shown(page, "Pipeline", r"Completed\s+[1-9]")}
+    reached = [int(pipeline[name][1]) for name in ("Queued", "Acked", "Precommitted", "Committed", "Completed")]
+    assert reached == sorted(reached, reverse=True) and reached[-1] > 0
+    assert any("miners connected" in row[-1] for row in pipeline.values())
+    shot(page, "tab-pipeline")
+    shown(page, "Nodes", r"0x[0-9a-f]{40}\s+[1-9]")
+    for descending in (False, True):
+        page.get_by_role("columnheader", name="Requests", exact=True).click()
+        requests = [int(row[1]) for row in shown(page, "Nodes", "0x") if row[1]]
+        assert requests == sorted(requests, reverse=descending), "Locust's own table sorts our numbers"
+    shot(page, "tab-nodes")
+
+
+def watch_the_charts(page: Any, where: Site) -> None:
+    page.goto(f"{where.url}/loadtest/")
+    page.wait_for_selector(".uplot", timeout=WAIT_MS)
+    assert page.locator(".chart canvas").count() == 7
+    offered = r"offered ([\d,]+), completed ([\d,]+)"
+    first = re.search(offered, page.inner_text("#now"))
+    assert first is not None
+    page.wait_for_function(
+        "before => { const found = /completed ([\\d,]+)/.exec(document.getElementById('now').textContent);"
+        " return found && found[1] !== before; }",
+        arg=first[2],
+        timeout=WAIT_MS,
+    )
+    page.wait_for_selector("#nodes tbody tr:nth-child(3)", timeout=WAIT_MS)
+    page.locator(".chart .u-over").first.hover()
+    legend = page.locator(".chart .u-legend").first.inner_text()
+    assert re.search(r"offered\s*:?\s*[\d.]+", legend), legend
+    shot(page, "charts-light", full_page=True)
+    page.select_option("#selection", label="openai-chat")
+    page.wait_for_function(
+        "document.getElementById('selection').value === '[\"openai-chat\",\"\"]'"
+        " && document.querySelectorAll('.chart canvas').length === 7"
+    )
+    whole, mine = (
+        where.json(f"/loadtest/live?target={target}&session=")["points"][-1][0] for target in ("all", "openai-chat")
+    )
+    assert abs(whole - mine) <= 1, "points of a selection are those of the run"
+    page.select_option("#selection", label="all targets")
+
+
+def charts_fit_a_phone(chromium: Any, where: Site) -> None:
+    page = watched(chromium.new_page(viewport={"width": 390, "height": 850}, color_scheme="dark"), where.said)
+    page.goto(f"{where.url}/loadtest/")
+    page.wait_for_selector(".uplot", timeout=WAIT_MS)
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, "the page scrolls sideways"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+    shot(page, "charts-phone-dark", full_page=True)
+    page.close()
+
+
+def stopped_and_downloaded(page: Any, where: Site, tmp_path: Path) -> None:
+    (folder,) = where.folders()
+    wait_for("the end of the run", lambda: where.json("/loadtest/live")["over"], page, 120)
+    told = where.json("/loadtest/live")
+    rows = Counter(runfolder.read_table(folder, "requests", ["outcome"])["outcome"].to_pylist())
+    assert told["outcomes"] == rows, "the page ends with what is stored"
+    (aggregated,) = (row for row in where.json("/stats/requests")["stats"] if row["name"] == "Aggregated")
+    assert aggregated["num_requests"] == told["completed"] == sum(rows.values()) - rows["not_reached"] - rows["dropped"]
+    columns = told["columns"]
+    drawn = [dict(zip(columns, point, strict=True)) for point in told["points"]]
+    assert sum(point["completed"] for point in drawn) == told["completed"]
+    assert sum(point["offered"] for point in drawn) == told["offered"]
+    page.wait_for_selector("#downloads a", timeout=WAIT_MS)
+    page.wait_for_function("document.getElementById('now').textContent.startsWith('over;')", timeout=WAIT_MS)
+    files = {}
+    for link, name in (("run folder", "folder.tar.gz"), ("rows, CSV", "rows.csv"), ("rows, Parquet", "rows.parquet")):
+        with page.expect_download(timeout=WAIT_MS) as download:
+            page.get_by_role("link", name=link).click()
+        assert download.value.suggested_filename == f"{folder.name}-{name}"
+        download.value.save_as(tmp_path / name)
+        files[name] = tmp_path / name
+    with tarfile.open(files["folder.tar.gz"]) as archive:
+        names = archive.getnames()
+        member = archive.extractfile(f"{folder.name}/manifest.json")
+        assert member is not None and json.load(member)["run"] == folder.name
+    assert {f"{folder.name}/report.html", f"{folder.name}/summary.json"} <= set(names)
+    told_rows = list(csv.DictReader(io.StringIO(files["rows.csv"].read_text())))
+    assert Counter(row["outcome"] for row in told_rows) == rows
+    href = page.get_by_role("link", name="report").get_attribute("href")
+    report = where.client.get(f"{where.url}/loadtest/{href}")
+    assert report.status_code == 200 and folder.name in report.text
+
+
+def again_from_the_page(page: Any, charts: Any, where: Site) -> None:
+    wait_for("the workers", where.ready, page)
+    page.get_by_role("button", name=re.compile("^new$", re.IGNORECASE)).click()
+    start(page, seed="8", requestRate="4", target="openai-chat")
+    wait_for("a second folder", lambda: len(where.folders()) == 2, page)
+    (first, second) = where.folders()
+    charts.wait_for_function(
+        "name => document.getElementById('title').textContent.endsWith(name)", arg=second.name, timeout=WAIT_MS
+    )
+    shown(page, "Overview", r"Completed\s+[1-9]")
+    page.get_by_role("button", name=re.compile("^stop$", re.IGNORECASE)).click()
+    wait_for("the end of the run", lambda: where.json("/loadtest/live")["over"], page, 120)
+    assert [each["run"] for each in where.json("/loadtest/live")["runs"]] == [second.name, first.name]
+    assert where.json(f"/loadtest/live?run={first.name}")["points"], "the run before can still be looked at"
 
 
 def test_these_tests_too_run_without_locust_in_the_process() -> None:

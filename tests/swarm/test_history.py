@@ -14,7 +14,7 @@ from made_standing import made_standing, made_totals
 
 from loadtest.quantiles import nearest_rank
 from loadtest.records import RequestRecord
-from loadtest.swarm.history import ALL, COLUMNS, POINTS_MAX, STEP_S, History
+from loadtest.swarm.history import ALL, COLUMNS, POINTS_MAX, STEP_S_MAX, STEP_S_MIN, History
 from loadtest.swarm.reports import Reports
 from loadtest.swarm.tally import OTHER, PLACES_MAX, Merged, Tally
 
@@ -33,6 +33,10 @@ def turn(seq: int, ttft_ms: int, **changes: object) -> RequestRecord:
     return made_row(seq, **(whole | changes))
 
 
+STEP_S = 3.0
+T0_NS = 10**9
+
+
 class Played:
     """One worker's turns, reported and taken step by step."""
 
@@ -40,7 +44,7 @@ class Played:
         self.tally, self.reports, self.history = Tally(), Reports("r", [0], keeps_fresh=True), History()
         self.step = 0
 
-    def take(self, *turns: RequestRecord, began: int = 0) -> None:
+    def take(self, *turns: RequestRecord, began: int = 0, at_s: float | None = None) -> None:
         for record in turns:
             self.tally.began(record)
             self.tally.seen(record)
@@ -48,8 +52,16 @@ class Played:
             self.tally.began(turn(i, 1))
         self.reports.live.take(0, self.tally.delta())
         self.step += 1
+        self.reported(0, self.step * STEP_S if at_s is None else at_s)
+        self.look()
+
+    def reported(self, worker: int, at_s: float) -> None:
+        """A report came at this instant; what it says is in the tally already."""
+        self.reports._reported_ns[worker] = T0_NS + int(at_s * 1e9)
+
+    def look(self) -> None:
         totals = made_totals(waiting=self.step, oldest_s=float(self.step % 10))
-        self.history.take(made_standing(elapsed_s=self.step * STEP_S, totals=totals), self.reports)
+        self.history.take(made_standing(totals=totals), self.reports, T0_NS)
 
     def column(self, name: str, key: tuple[str, str] = (ALL, "")) -> list[object]:
         return [row[COLUMNS.index(name)] for row in self.history.since(0, key)]
@@ -68,7 +80,8 @@ def test_selections_add_up_and_have_their_own_quantiles() -> None:
     assert played.column("offered") == [3, 3] and played.column("completed") == [3, 1]
     assert played.column("in_flight") == [0, 2] and played.column("in_flight", ("t", "")) == [0, 2]
     assert played.column("completed", ("a", "")) == [2, 1] and played.column("completed", ("a", "2")) == [1, 0]
-    assert played.column("outcomes") == [{"ok": 2, "truncated": 1}, {"ok": 1}]
+    assert history.failures((ALL, "")) == ["truncated"] and played.column("failures") == [[1], [0]]
+    assert history.failures(("a", "")) == [] and played.column("failures", ("a", "")) == [[], []]
     (first, second) = played.column("ttft_ms_p50", ("a", "1"))
     assert first == pytest.approx(100, rel=0.01) and second == pytest.approx(200, rel=0.01)
     assert played.column("ttft_ms_p50", ("b", "")) == [-1, None], "among failed turns; none at all"
@@ -76,10 +89,26 @@ def test_selections_add_up_and_have_their_own_quantiles() -> None:
     assert [row[0] for row in history.since(1, (ALL, ""))] == [2]
 
 
-def test_before_the_start_nothing_is_drawn() -> None:
-    history = History()
-    history.take(made_standing(state="starting", elapsed_s=-1.0), Reports("r", [0], keeps_fresh=True))
-    assert history.points == []
+def test_a_point_is_one_report_of_each_worker() -> None:
+    played = Played()
+    played.reports.stripes = [0, 1]
+    played.look()
+    played.reported(0, -0.5)
+    played.look()
+    assert played.history.points == [], "before the start nothing is drawn"
+    for at_s in (1.0, 4.0, 7.0):
+        played.reported(0, at_s)
+        played.look()
+        played.reported(1, at_s + 1.4)
+        played.look()
+        played.look()
+    assert [point.to_s for point in played.history.points] == pytest.approx([2.4, 5.4, 8.4])
+    # A worker that falls silent delays a point, no longer than STEP_S_MAX.
+    for at_s in (10.0, 13.0, 16.0):
+        played.reported(0, at_s)
+        played.look()
+    assert [point.to_s for point in played.history.points][3:] == [16.0]
+    assert STEP_S_MIN < STEP_S < STEP_S_MAX
 
 
 def test_hours_are_bounded_and_merged_points_are_those_of_their_turns() -> None:
@@ -93,12 +122,10 @@ def test_hours_are_bounded_and_merged_points_are_those_of_their_turns() -> None:
     assert sum(n * count for n, count in lengths.items()) == steps and max(lengths) == 8
     assert points[0].steps == 8 and points[-1].n == steps
     assert points[0].from_s == 0 and all(a.to_s == b.from_s for a, b in pairwise(points))
-    outcomes: Counter[str] = Counter()
-    for told in played.column("outcomes"):
-        assert isinstance(told, dict)
-        outcomes.update(told)
     flat = [ttft_ms for step in ttfts for ttft_ms in step]
-    assert outcomes == {"ok": sum(t < 4_800 for t in flat), "empty": sum(t >= 4_800 for t in flat)}
+    assert played.history.failures((ALL, "")) == ["empty"]
+    failed = [row[0] for row in played.column("failures")]  # type: ignore[index]
+    assert sum(failed) == sum(t >= 4_800 for t in flat)
     assert sum(int(str(n)) for n in played.column("completed")) == len(flat)
     at = 0
     for point, p95 in zip(points, played.column("ttft_ms_p95"), strict=True):
