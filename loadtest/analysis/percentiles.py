@@ -57,6 +57,9 @@ def describe(values: Floats, waited: Floats | None = None, clusters: Clusters | 
         found[name] = None if few or withheld else number(value)
         found[f"{name}_interval"] = None if few or withheld else _told(bound)
         found[f"{name}_n_effective"] = round(bound.n_effective)
+        if withheld and not few:
+            # For comparisons of runs, whose spread takes the interval's place: there a figure must not come and go.
+            found[f"{name}_withheld"] = number(value)
         if few or beyond or withheld:
             found[f"{name}_text"] = (few or beyond or withheld) if n else "no values"
     return found

@@ -158,11 +158,15 @@ def run_figures(summary: Mapping[str, Any], manifest: Mapping[str, Any], folder:
 
 
 def _percentile(cell: Mapping[str, Any], level: str) -> float | None:
-    """The figure; +inf where the report says "> 120 s"; None where there were too few or none."""
-    value = _number(cell.get(level))
-    if value is None and cell.get("censored") and not str(cell.get(f"{level}_text", "n too")).startswith("n too"):
-        return math.inf
-    return value
+    """The figure; +inf where the report says "> 120 s"; None where there were too few or none.
+
+    What the report withholds because the turns depend on each other is taken all the same: between runs, the spread
+    of runs says how far to believe it.
+    """
+    withheld = f"{level}_withheld" in cell
+    value = _number(cell.get(f"{level}_withheld" if withheld else level))
+    beyond = withheld or str(cell.get(f"{level}_text", "")).startswith(("> ", "no answer"))
+    return math.inf if value is None and beyond and cell.get("censored") else value
 
 
 def _target_versions(manifest: Mapping[str, Any]) -> str:

@@ -23,7 +23,10 @@ RUNS_MIN = 10  # fewer say nothing of a level
 P_MAX = 0.001
 WEAK_FACTOR = 10  # points are first taken at so many times P_MAX, then the weakest are given up one by one
 MAGNITUDE_MIN = 0.05  # of the level before, or in points for a share
-WINDOWS = (50, 20)  # runs, each moved on by half of itself; in the short ones a level that comes and goes is one step
+WINDOWS: tuple[int, ...] = (
+    50,
+    20,
+)  # runs, each moved on by half of itself; in the short ones a level that comes and goes is one step
 
 
 class ChangePoint(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 
 from loadtest.analysis.join import join_run
 from loadtest.analysis.metrics import DEFINITIONS_VERSION
-from loadtest.analysis.run_figures import METRICS, figures_from_json, read_run, read_runs
+from loadtest.analysis.run_figures import METRICS, figures_from_json, read_run, read_runs, run_figures
 from loadtest.analysis.summary import summarise
 from loadtest.runfolder import RunFolderError
 
@@ -52,6 +52,39 @@ def test_a_percentile_among_the_failed_is_infinite_and_one_without_values_is_abs
 def test_too_few_values_are_absent_and_not_infinite(tmp_path: Path) -> None:
     found = read_run(made(tmp_path, [turn(0), *(failed(seq, "server_error") for seq in range(1, 20))]))
     assert found.ttft_ms_p50 == math.inf and found.ttft_ms_p95 is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "figure"),
+    [
+        ({"p95": 7.0, "censored": 3}, 7.0),
+        (
+            {"p95": None, "p95_text": "withheld: effective sample too small (40)", "p95_withheld": 7.0, "censored": 3},
+            7.0,
+        ),
+        ({"p95": None, "p95_text": "withheld: ...", "p95_withheld": None, "censored": 90}, math.inf),
+        ({"p95": None, "p95_text": "> 120 s", "censored": 90}, math.inf),
+        ({"p95": None, "p95_text": "no answer", "censored": 90}, math.inf),
+        ({"p95": None, "p95_text": "n too small (40 < 59)", "censored": 39}, None),
+        ({"p95": None, "p95_text": "no values", "censored": 0}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_cell_of_the_summary_comes_to(cell: dict[str, Any], figure: float | None) -> None:
+    summary = {"schema_version": 1, "latency": {"ttft_ms": {"service": cell}}}
+    assert run_figures(summary, {}, Path("r")).ttft_ms_p95 == figure
+
+
+def test_a_figure_that_dependence_withholds_is_compared_all_the_same(tmp_path: Path) -> None:
+    # 200 turns of ten conversations, of which one is slow: its twenty turns are the whole tail.
+    rows = [
+        turn(i, 6 + i / 10, ttft_ms=(1000.0 if i >= 180 else 100.0) + i, e2e_ms=2000.0, arrival=i // 20)
+        for i in range(200)
+    ]
+    run = made(tmp_path, rows)
+    cell = json.loads((run / "summary.json").read_text())["latency"]["ttft_ms"]["service"]
+    assert cell["p95"] is None and cell["p95_text"].startswith("withheld") and cell["p95_withheld"] == 1189
+    assert read_run(run).ttft_ms_p95 == 1189
 
 
 def test_unfit_runs_say_why(tmp_path: Path) -> None:
