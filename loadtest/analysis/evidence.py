@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loadtest.analysis.copies import Given, find_copies
 from loadtest.analysis.frames import Clocks, scalar_columns, to_frame
-from loadtest.records import NodeSnapshot, RequestRecord
+from loadtest.analysis.textindex import TextIndex
+from loadtest.records import NodeSnapshot, RequestRecord, TaskRecord
 from loadtest.runfolder import part_paths, read_manifest, read_part, read_table
 
 SECOND_NS = 1_000_000_000
@@ -71,7 +73,8 @@ class Evidence:
             left -= part.num_rows
             if left < 0:
                 break
-        requests = to_frame(pa.concat_tables(parts) if parts else read_table(run, "requests", COLUMNS))
+        turns = pa.concat_tables(parts) if parts else read_table(run, "requests", COLUMNS)
+        requests = to_frame(turns)
         clocks = Clocks.of(run, manifest, requests)
         snapshots = to_frame(read_table(run, "snapshots", scalar_columns(NodeSnapshot)))
         snapshots["node"] = snapshots["node"].str.lower()
@@ -80,7 +83,7 @@ class Evidence:
             requests.assign(
                 sent_wall_ns=clocks.wall_ns(requests, "sent_ns"), done_wall_ns=clocks.wall_ns(requests, "done_ns")
             ),
-            to_frame(read_table(run, "tasks")),
+            to_frame(_tasks_of(run, turns) if left < 0 else read_table(run, "tasks")),
             snapshots,
             to_frame(read_table(run, "sessions")),
             to_frame(read_table(run, "router")),
@@ -183,6 +186,19 @@ class Evidence:
         """Snapshots of one source by node, in the order of observation."""
         rows = self.snapshots[self.snapshots["source"] == source].sort_values("observed_wall_ns", kind="stable")
         return {str(node): frame.reset_index(drop=True) for node, frame in rows.groupby("node", sort=True)}
+
+
+def _tasks_of(run: Path, turns: pa.Table) -> pa.Table:
+    """Of a long run's look-ups those that can be of these turns, and those that are of none of ours."""
+    ids, references = (
+        TextIndex(turns[name].combine_chunks().unique().drop_null()) for name in ("task_id", "client_reference")
+    )
+    kept = []
+    for path in part_paths(run, "tasks"):
+        part = read_part(path, TaskRecord)
+        near = (ids.places(part["task_id"]) >= 0) | (references.places(part["client_reference"]) >= 0)
+        kept.append(part.filter(pa.array(near | pc.equal(part["client_reference"], "").to_numpy())))
+    return pa.concat_tables(kept) if kept else read_table(run, "tasks")
 
 
 _OF_REQUEST = ["request", "sent_wall_ns", "done_wall_ns", "text_sha256", "outcome"]

@@ -193,13 +193,13 @@ def _spread_ranks(ranks: tuple[int, int], independent: int, n: int) -> tuple[int
 
 def _bootstrap_ranks(drawn: Ints, n: int, q: float, design: _Design, seed: int) -> tuple[int, int]:
     """Ranks between which the replicates' percentiles lie. `drawn` is the cluster of each turn, in order of values."""
-    names, cluster = np.unique(drawn, return_inverse=True)
-    count = len(names)
+    occurs = np.bincount(drawn) > 0
+    cluster, count = (np.cumsum(occurs) - 1)[drawn], int(occurs.sum())
     grid = _grid(n, q, design.effect)
     if count < 2:
         return 1, n
     # below[k, j]: turns of cluster k among the first grid[j].
-    step = np.searchsorted(grid, np.arange(1, n + 1), side="left")
+    step = np.repeat(np.arange(len(grid) + 1), np.diff(grid, prepend=0, append=n))  # how many of the grid lie before
     counted = np.bincount(cluster * (len(grid) + 1) + step, minlength=count * (len(grid) + 1))
     below = counted.reshape(count, -1).cumsum(axis=1)[:, : len(grid)].astype(np.float64)
     sizes = np.bincount(cluster, minlength=count).astype(np.float64)
