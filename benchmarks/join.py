@@ -2,7 +2,8 @@
 
     python benchmarks/join.py                      # 10 million requests x 2.16 million snapshots, all, 3 rounds
     python benchmarks/join.py --rows 50000000 --only ours --rounds 1
-    python benchmarks/join.py --run 1000000        # `loadtest join` of a run folder of that many rows
+    python benchmarks/join.py --run 1000000           # join, checks, summary and report of a made run folder
+    python benchmarks/join.py --run 10000000 --month  # the same over 30 days: beside 2.1 million snapshots
 
 500 nodes over 30 days, a snapshot of each every 10 minutes; requests uniform in time, in the order they were sent.
 Every contestant is a process of its own on the same files, in page cache: it reads both tables, joins backward by
@@ -215,48 +216,52 @@ for name, out in outs.items():
         raise SystemExit(f"the contestants disagree: {done.stderr[-800:]}")
 
 
-def generate_run(run: Path, rows: int) -> None:
-    """A run folder of `rows` turns over as many milliseconds, one in ten looked up; 500 nodes, polled every minute."""
-    import numpy as np
-    import pyarrow as pa
-    from analysis import run_factory as made
-
-    from loadtest.records import NodeSnapshot, RequestRecord, TaskRecord
-    from loadtest.runfolder import read_part, write_part, write_table
-
-    size, step_ns = 20_000, SECOND_NS // 1000
-    names = [f"0x{i:040x}" for i in range(NODES)]
-    made.write_run(run, [made.turn(i, i / 1000) for i in range(size)], ledger={"planned_turns": rows, "rows": rows})
-    (run / "requests" / "part-0.parquet").unlink()
-    write_part(run / "requests" / "part-1.parquet", [made.turn(i, i / 1000) for i in range(size)], RequestRecord)
-    first = read_part(run / "requests" / "part-1.parquet", RequestRecord)
-    instants = [name for name in first.column_names if name.endswith("_ns") and pa.types.is_int64(first[name].type)]
-    instants = [name for name in instants if "bound" not in name and "offset" not in name]
-    for start in range(0, rows, size):
-        seqs = np.arange(start, min(start + size, rows))
-        part = first.slice(0, len(seqs))
-        texts = pa.array(seqs).cast(pa.string())
-        new = {"seq": pa.array(seqs), "arrival": pa.array(seqs), "task_id": texts, "text_sha256": texts}
-        new |= {"conversation": texts, "client_reference": texts}
-        for name in instants:
-            values = part[name].to_numpy(zero_copy_only=False).astype(np.float64)
-            if not np.isnan(values).any():
-                new[name] = pa.array(part[name].to_numpy() + start * step_ns)
-        for name, column in new.items():
-            part = part.set_column(part.schema.get_field_index(name), part.schema.field(name), column)
-        write_table(run / "requests" / f"rows-{start:012d}.parquet", part)
-        looked = [made.task(str(i), [names[i % NODES]], [str(i)]) for i in seqs[::10].tolist()]
-        write_part(run / "tasks" / f"rows-{start:012d}.parquet", looked, TaskRecord)
-    (run / "requests" / "part-1.parquet").unlink()
-    for minute in range(rows // 60_000 + 1):
-        polled = [made.board(name, 60.0 * minute) for name in names]
-        write_part(run / "snapshots" / f"poll-{minute:06d}.parquet", polled, NodeSnapshot)
-
-
-def join_a_run(run: Path) -> None:
+def join_run(run: Path) -> None:
     from loadtest.analysis.join import join_run
 
-    timed(lambda: print(json.dumps(join_run(run, tolerance_s=130.0)["join"]["without"])))
+    join_run(run)
+
+
+def checks(run: Path) -> None:
+    from loadtest.analysis.checks import check_run
+
+    check_run(run)
+
+
+def summary(run: Path) -> None:
+    """Every table and figure of the report, the checks included."""
+    from loadtest.analysis.summary import summarise
+
+    summarise(run)
+
+
+def report(run: Path) -> None:
+    from loadtest.report.write import report_run
+
+    report_run(run)
+
+
+def bare(run: Path) -> None:
+    """What pandas takes for the as-of join alone: the five columns it needs of the rows that ours wrote, sorted."""
+    import pandas as pd
+
+    columns = ["worker", "seq", "node", "sent_wall_ns", "e2e_ms"]
+    left = pd.read_parquet(run / "joined" / "requests.parquet", columns=columns)
+    right = pd.read_parquet(run / "snapshots", columns=["source", "node", "observed_wall_ns", "commit_points"])
+    right = right[right["source"] == "leaderboard"].sort_values("observed_wall_ns")
+    joined = pd.merge_asof(
+        left.sort_values("sent_wall_ns"),
+        right,
+        left_on="sent_wall_ns",
+        right_on="observed_wall_ns",
+        by="node",
+        tolerance=TOLERANCE_S * SECOND_NS,
+        allow_exact_matches=False,
+    )
+    joined.to_parquet(run.parent / "bare.parquet", compression="zstd")
+
+
+STAGES = {"join": join_run, "checks": checks, "summary": summary, "report": report, "pandas, bare": bare}
 
 
 def main() -> None:
@@ -264,18 +269,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=sorted(CONTESTANTS))
-    parser.add_argument(
-        "--run", type=int, metavar="ROWS", help="`loadtest join` of a run folder of so many rows instead"
-    )
+    parser.add_argument("--run", type=int, metavar="ROWS", help="a whole run folder of so many turns instead, by stage")
+    parser.add_argument("--month", action="store_true", help="spread it over 30 days: 2.1 million snapshots")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         name, *paths = arguments.child
         requests, snapshots, out = map(Path, paths)
-        if name == "generate-run":
-            generate_run(requests, arguments.rows)
-        elif name == "join-run":
-            join_a_run(requests)
+        if name in STAGES:
+            timed(lambda: STAGES[name](requests))
         elif name == "generate":
             generate(requests, snapshots, arguments.rows)
         else:
@@ -283,7 +285,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="join-") as folder:
         if arguments.run:
-            run_folder(Path(folder) / "run", arguments.run, arguments.rounds)
+            whole_run(Path(folder) / "run", arguments.run, arguments.rounds, arguments.month)
             return
         contest(Path(folder), arguments.rows, arguments.rounds, arguments.only or list(CONTESTANTS))
 
@@ -313,12 +315,20 @@ def contest(folder: Path, rows: int, rounds: int, names: list[str]) -> None:
         require_same({name: folder / name for name in names})
 
 
-def run_folder(run: Path, rows: int, rounds: int) -> None:
-    base = [sys.executable, __file__, "--rows", str(rows), "--child"]
-    subprocess.run([*base, "generate-run", str(run), "-", "-"], check=True, timeout=CHILD_DEADLINE_S)
-    found = [child([*base, "join-run", str(run), "-", "-"]) for _ in range(rounds)]
-    wall_s, cpu_s, peak_mb = (statistics.median(each[key] for each in found) for key in ("wall_s", "cpu_s", "peak_mb"))
-    print(f"loadtest join, {rows:,} rows: {wall_s:.2f} s wall {cpu_s:.2f} s CPU {peak_mb:.0f} MB peak, {rounds} rounds")
+def whole_run(run: Path, rows: int, rounds: int, month: bool) -> None:
+    """`loadtest join` and `loadtest report` of a made run folder by stage, each in a process of its own."""
+    made = [sys.executable, str(REPO / "benchmarks" / "made_run.py"), str(run), "--rows", str(rows)]
+    if month:
+        made += ["--turns-per-s", str(rows / (DAYS * 86_400)), "--poll-s", str(POLL_S)]
+    subprocess.run(made, check=True, timeout=CHILD_DEADLINE_S)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in STAGES}
+    for _ in range(rounds):
+        for name in STAGES:
+            found[name].append(child([sys.executable, __file__, "--child", name, str(run), "-", "-"]))
+    print(f"a run of {rows:,} turns{' over 30 days' if month else ''}, {os.cpu_count()} cores, {rounds} rounds, median")
+    for name, each in found.items():
+        wall, cpu, peak = (statistics.median(one[key] for one in each) for key in ("wall_s", "cpu_s", "peak_mb"))
+        print(f"{name:12} {wall:7.2f} s wall {cpu:7.2f} s CPU {peak:7.0f} MB peak")
 
 
 if __name__ == "__main__":
