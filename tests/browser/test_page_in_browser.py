@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from loadtest.jobs.swarm import run_swarm
 from loadtest.processes import end
 
 pytestmark = pytest.mark.long
+A4_WIDTH_PX = round((210 - 2 * 12) / 25.4 * 96)  # less the margins of the page's own style
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -59,6 +61,39 @@ def test_the_page(run: Path, width: int, scheme: str) -> None:
             browser.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_paper(run: Path, tmp_path: Path) -> None:
+    """A4 pages that lose nothing at the right, with letters one can read and everything that the screen folds."""
+    from playwright.sync_api import sync_playwright
+
+    paper = tmp_path / "report.pdf"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        try:
+            page = browser.new_page(viewport={"width": A4_WIDTH_PX, "height": 1000}, color_scheme="dark")
+            page.goto((run / "report.html").as_uri())
+            page.pdf(path=paper, prefer_css_page_size=True)
+            page.emulate_media(media="print", color_scheme="dark")
+            assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+            cut_off = page.evaluate(
+                "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+            )
+            smallest = page.evaluate(
+                "Math.min(...[...document.querySelectorAll('body :not(svg *)')].filter(e => e.offsetParent && "
+                "e.innerText).map(e => parseFloat(getComputedStyle(e).fontSize)))"
+            )
+            folded = page.evaluate(
+                "[...document.querySelectorAll('.folded')].filter(e => getComputedStyle(e).display === 'none').length"
+            )
+            ink = page.evaluate("getComputedStyle(document.body.parentElement).color")
+        finally:
+            browser.close()
+    pages = len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes()))
+    assert 4 <= pages <= 20
+    assert (cut_off, folded) == (0, 0)
+    assert smallest >= 6 * 96 / 72 - 0.01  # 6 pt, for addresses of nodes
+    assert ink == "rgb(28, 33, 38)", "paper is not dark"
 
 
 def test_these_tests_run_without_locust_in_the_process() -> None:

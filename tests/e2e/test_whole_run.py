@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 from conftest import Ended, Network, assert_complete, ended
+from figures import Figures, is_rounding, numbers, texts
+from recomputed import differences
 
 from loadtest import runfolder
 from loadtest.analysis import metrics
 from loadtest.analysis.accuracy import accuracy
 from loadtest.analysis.frames import to_frame
 from loadtest.analysis.percentiles import quantile
+from loadtest.report.wording import window_text
 from loadtest.traffic.profile import load_profile
 from loadtest.traffic.schedule import Schedule
 
@@ -46,6 +49,16 @@ def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
             assert abs(row["scheduled_ns"] + row["clock_offset_ns"] - due_ns[row["arrival"]]) <= 2 * bound_ns + 1
 
     assert_live_figures_are_those_of_the_rows(result)
+
+    # The summary is what plain pandas makes of the rows, and the page shows nothing else.
+    assert differences(result.run) == []
+    page, summary = Figures((result.run / "report.html").read_text()), result.summary()
+    known = {float(format(value, ".15g")) for _, value in numbers(summary)}
+    assert len(page.shown) > 200
+    assert [(v, text) for v, text in page.shown if v not in known or not is_rounding(v, text)] == []
+    assert page.digits_outside([*texts(summary), window_text(summary["run"])]) == []
+    assert {target["info"]["path"] for target in manifest["targets"]} == {"/api/v1/info", "/v1/models"}
+    assert all(target["info"]["text"] for target in manifest["targets"])
 
     # The report sets what the even arrivals of the profile give beside what was drawn and sent.
     compared = json.loads((result.run / "summary.json").read_text())["offered"]["compared"]
