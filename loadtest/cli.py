@@ -243,6 +243,11 @@ def _add_report(commands: Commands) -> None:
         default=[],
         help="also write the same rows under that tool's definitions (vllm-bench.json, aiperf.json); may be repeated",
     )
+    report.add_argument(
+        "--jsonl",
+        action="store_true",
+        help="also write requests.jsonl, a line for each planned turn (fields: docs/requests-jsonl.md)",
+    )
     report.set_defaults(command=_report)
 
 
@@ -367,6 +372,10 @@ def _report(args: argparse.Namespace) -> int:
         from loadtest.analysis.compat import WRITERS
 
         print(WRITERS[tool](args.run))
+    if args.jsonl:
+        from loadtest.analysis.jsonl import write_jsonl
+
+        print(write_jsonl(args.run))
     return 0
 
 

@@ -59,6 +59,7 @@ def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
     assert page.digits_outside([*texts(summary), window_text(summary["run"])]) == []
     assert {target["info"]["path"] for target in manifest["targets"]} == {"/api/v1/info", "/v1/models"}
     assert all(target["info"]["text"] for target in manifest["targets"])
+    assert json.loads((result.run / "vllm-bench.json").read_text())["completed"] > 0
 
     # The report sets what the even arrivals of the profile give beside what was drawn and sent.
     compared = json.loads((result.run / "summary.json").read_text())["offered"]["compared"]
