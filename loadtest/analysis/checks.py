@@ -6,6 +6,7 @@ from pathlib import Path
 
 from loadtest.analysis.billing import billing
 from loadtest.analysis.counters import counters
+from loadtest.analysis.dependence import dependence
 from loadtest.analysis.eligibility import choices
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.fairness import fairness
@@ -23,8 +24,10 @@ def check_run(run: Path) -> list[Finding]:
 
 def check(evidence: Evidence) -> list[Finding]:
     """Every check alone, before the correction."""
+    chosen = choices(evidence)
     return [
-        *fairness(choices(evidence)),
+        *fairness(chosen),
+        *dependence(evidence, chosen),
         *pipeline(evidence),
         *counters(evidence),
         *redundancy(evidence),

@@ -114,6 +114,7 @@ def _drawn(evidence: Evidence) -> pd.DataFrame:
             "known_ns": strange["finished_s"].to_numpy(dtype=np.float64, na_value=np.nan) * SECOND_NS,
             "assigned": [tuple(dict.fromkeys(nodes)) for nodes in strange["assigned"]],
             "slack_ns": SECOND_NS,  # it is told in whole seconds
+            "request": -1,  # nobody's of ours that is known: what was asked is not known either
         }
     )
     both = pd.concat([ours[others.columns].astype({"done_ns": "object"}), others], ignore_index=True)

@@ -27,6 +27,7 @@ ROWS_MAX = 300_000  # turns; what more of them would show is smaller than what a
 COLUMNS = [
     *("worker", "target", "session", "task_id", "client_reference", "outcome", "scheduled_ns", "sent_ns", "done_ns"),
     *("clock_offset_ns", "text_sha256", "usage_prompt_tokens", "usage_completion_tokens", "counted_tokens"),
+    "prompt_tokens_planned",
 ]
 IDS_MAX = 10_000_000  # between the first and the last of a session: ids of another kind are not counted
 

@@ -9,6 +9,7 @@ each of our tasks is a draw of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from loadtest.analysis import chance
 from loadtest.analysis.chance import Stratum, Uniform
@@ -26,6 +27,20 @@ NO_LOOKUPS = "task look-ups (assigned miners)"
 def fairness(choices: Choices) -> list[Finding]:
     """The three findings, in this order."""
     names = (SHUFFLING, STICKINESS, STARVATION)
+    untold = cannot_be_told(choices, names)
+    if untold:
+        return untold
+    strata = [stratum for stratum in choices.strata() if stratum.tells]
+    draws = sum(stratum.draws for stratum in strata)
+    if draws < TASKS_MIN:
+        why = f"{draws} tasks had a choice among eligible nodes that are known, and {TASKS_MIN} are needed"
+        left = ", ".join(f"{count} because {reason}" for reason, count in choices.left_out.most_common())
+        return [too_few(name, draws, f"{why}{f' ({left} left out)' if left else ''}") for name in names]
+    return [_shuffling(choices, strata, draws), _stickiness(choices), _starvation(strata, draws)]
+
+
+def cannot_be_told(choices: Choices, names: Sequence[str]) -> list[Finding]:
+    """A finding for each of the checks where nobody's choice can be looked at; [] where it can."""
     if not len(choices.tasks):
         return [no_source(name, NO_LOOKUPS, "no task of ours was looked up") for name in names]
     if not choices.is_told:
@@ -34,13 +49,7 @@ def fairness(choices: Choices) -> list[Finding]:
         why = f"{percent(choices.untold_share)} of our requests failed and told no task: the nodes that had them are "
         why += "not known, and may be others than those that answer"
         return [Finding(name, "cannot tell", f"{why}.", missing="task ids of failed requests") for name in names]
-    strata = [stratum for stratum in choices.strata() if stratum.tells]
-    draws = sum(stratum.draws for stratum in strata)
-    if draws < TASKS_MIN:
-        why = f"{draws} tasks had a choice among eligible nodes that are known, and {TASKS_MIN} are needed"
-        left = ", ".join(f"{count} because {reason}" for reason, count in choices.left_out.most_common())
-        return [too_few(name, draws, f"{why}{f' ({left} left out)' if left else ''}") for name in names]
-    return [_shuffling(choices, strata, draws), _stickiness(choices), _starvation(strata, draws)]
+    return []
 
 
 def _shuffling(choices: Choices, strata: list[Stratum], draws: int) -> Finding:

@@ -45,6 +45,11 @@ FAULTS: dict[str, Fault] = {
     "biased-shuffle": Fault(
         "task", 1.0, "a task goes to nodes in the order of their operators' names, not to shuffled ones"
     ),
+    "long-prompts-apart": Fault(
+        "task",
+        1.0,
+        "a prompt of more than 256 tokens goes to the first nodes of its session, not to shuffled ones",
+    ),
     "sticky-node": Fault("node", 0.05, "every task of its session goes to this node, as long as it has room"),
     "starved-node": Fault("node", 0.05, "the node is never chosen for a user task"),
     # Nodes that are not what they seem.

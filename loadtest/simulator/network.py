@@ -184,7 +184,7 @@ class Network:
         session.updated_ns = self.now_ns
         rng = Random(f"{self.seed}/user/{session_id}/{session.submitted}")
         key = f"{session_id}/{session.submitted}"
-        chosen, reason, struck = self._selection.choose(rng, session, key, self.now_ns)
+        chosen, reason, struck = self._selection.choose(rng, session, key, self.now_ns, prompt_tokens)
         tokens, finish_reason = draw_tokens(rng, tokens_max)
         begins_ns = self._begins_ns()
         works = [self._work(rng, node, begins_ns, prompt_tokens, tokens) for node in chosen]

@@ -9,6 +9,7 @@ from loadtest.simulator.faults import Faults
 from loadtest.simulator.nodes import Node
 from loadtest.simulator.sessions import IN_FLIGHT_SLOTS, Session
 
+LONG_PROMPT = 256  # tokens
 Reorder = Callable[[Sequence[Node]], list[Node]]
 
 
@@ -24,7 +25,9 @@ class Selection:
         self._sticky = faults.victims("sticky-node", node_ids)
         self._chosen_ns = {node.key: -cooldown_ns for node in nodes}
 
-    def choose(self, rng: Random, session: Session, key: str, now_ns: int) -> tuple[list[Node], str, tuple[str, ...]]:
+    def choose(
+        self, rng: Random, session: Session, key: str, now_ns: int, prompt_tokens: int = 0
+    ) -> tuple[list[Node], str, tuple[str, ...]]:
         """The nodes of a task, why these ("shuffle", "all_full" or a fault), and the faults that changed the choice."""
 
         def has_room(node: Node) -> bool:
@@ -35,7 +38,7 @@ class Selection:
         chosen = take(ordered, session.redundancy, has_room)
         reason = "shuffle" if any(map(has_room, ordered)) else "all_full"
         struck = []
-        for name, reorder in self._reorderings(session, key):
+        for name, reorder in self._reorderings(session, key, prompt_tokens):
             ordered = reorder(ordered)
             taken = take(ordered, session.redundancy, has_room)
             if taken != chosen:
@@ -45,9 +48,11 @@ class Selection:
             self._chosen_ns[node.key] = now_ns
         return chosen, reason, tuple(struck)
 
-    def _reorderings(self, session: Session, key: str) -> Iterator[tuple[str, Reorder]]:
+    def _reorderings(self, session: Session, key: str, prompt_tokens: int) -> Iterator[tuple[str, Reorder]]:
         if self._faults.strikes("biased-shuffle", key, session.session_id):
             yield "biased-shuffle", lambda nodes: sorted(nodes, key=lambda node: node.operator)
+        if prompt_tokens > LONG_PROMPT and self._faults.strikes("long-prompts-apart", key, session.session_id):
+            yield "long-prompts-apart", lambda nodes: sorted(nodes, key=lambda node: node.node_id)
         if self._sticky:
             yield "sticky-node", lambda nodes: sorted(nodes, key=lambda node: node.node_id not in self._sticky)
         if self._starved:

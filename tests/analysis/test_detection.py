@@ -10,6 +10,7 @@ from detected import BLIND, CASES
 from played import DEFAULT, Play, play
 
 from loadtest.analysis.checks import check, check_run
+from loadtest.analysis.dependence import BY_HOUR, BY_PROMPT, BY_WORKER
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.findings import Finding
 from loadtest.simulator.faults import FAULTS
@@ -17,6 +18,7 @@ from loadtest.simulator.faults import FAULTS
 SHORT = replace(DEFAULT, seconds=700.0, settle_s=320.0)
 SMALL = [  # one fault of each check, at a size that shows in a run half as long
     ("biased-shuffle=0.25", "shuffling"),
+    ("long-prompts-apart=0.5", BY_PROMPT),
     ("starved-node=0.05", "starvation"),
     ("lost-task=0.02", "tasks end"),
     ("duplicate-task=0.02", "tasks count once"),
@@ -54,7 +56,7 @@ def test_clean_runs_are_quiet(tmp_path: Path) -> None:
         assert {name for case in CASES for name in case.checks} <= {f.check for f in alone}
         by_chance += sum(f.verdict == "found" for f in alone)
         blind = {f.check for f in alone if f.verdict == "cannot tell"}
-        assert blind <= {"failover", "promised model", *(["charges"] if seed == 2 else [])}
+        assert blind <= {BY_HOUR, BY_WORKER, "failover", "promised model", *(["charges"] if seed == 2 else [])}
     assert by_chance <= 1
 
 

@@ -19,6 +19,7 @@ PAID = {"charge", "charged"}
 # Faults of tasks: what may differ in a task that was struck, and the sums that follow from it.
 TASK_FAULTS: dict[str, tuple[set[str], set[str]]] = {
     "biased-shuffle": (SERVED | PAID, {"user_series", "ledger"}),
+    "long-prompts-apart": (SERVED | PAID, {"user_series", "ledger"}),
     "wrong-model": ({"model"}, set()),
     "lost-task": ({"committed", "finished", "status", "returned", "why", "offsets"} | PAID, {"user_series", "ledger"}),
     "stuck-task": ({"committed", "finished", "status"} | PAID, {"user_series", "ledger"}),
@@ -116,7 +117,7 @@ def test_a_fault_of_tasks(name: str) -> None:
     check_sums(off(), after, sums)
     differing = {key for key in struck if off().tasks[key] != after.tasks[key]}
     assert differing
-    if name not in ("biased-shuffle", "billed-failure", "double-billing", "unbilled-success"):
+    if name not in ("biased-shuffle", "long-prompts-apart", "billed-failure", "double-billing", "unbilled-success"):
         expected = {key for key in off().tasks if after.network.faults.strikes(name, key)}
         assert struck == expected and 20 < len(struck) < 80
 
