@@ -79,14 +79,14 @@ def _objectives(
             found.append(Objective(name=str(each["metric"]), share=0.0, verdict=str(told["verdict"])))
             continue
         present = ~np.isnan(counted.values)
-        missed = counted.values[present] > counted.limit
+        missed = counted.values > counted.limit
         found.append(
             Objective(
                 name=str(each["metric"]),
                 share=counted.share,
-                n=len(missed) + unseen,
+                n=int(present.sum()) + unseen,
                 misses=int(missed.sum()),
-                effect=round(design_effect(missed, clusters.keep(present)), 4),
+                effect=round(design_effect(missed, clusters, present), 4),
             )
         )
     return tuple(found)
