@@ -38,6 +38,7 @@ class Site:
     workers: int
     client: httpx.Client
     log: Path
+    process: subprocess.Popen[bytes]
     said: list[str] = field(default_factory=list)  # what a browser complained of
 
     def json(self, path: str) -> Any:
@@ -52,6 +53,7 @@ class Site:
         return [worker["state"] for worker in told.get("workers", [])] == ["ready"] * self.workers
 
     def up(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(errors="replace")[:2000]
         try:
             return self.client.get(self.url + "/login").status_code < 500
         except httpx.TransportError:
@@ -78,7 +80,7 @@ def site(
         )
     try:
         with httpx.Client(timeout=30) as client:
-            yield Site(f"http://127.0.0.1:{web}{base_path}", folder / "runs", workers, client, log)
+            yield Site(f"http://127.0.0.1:{web}{base_path}", folder / "runs", workers, client, log, process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
