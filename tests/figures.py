@@ -53,11 +53,13 @@ class Figures(HTMLParser):
 
     def digits_outside(self, told: list[str]) -> list[str]:
         """Prose with a digit in it that is neither one of `told` (texts of the summary itself) nor ours."""
+        known = sorted({text for text in told if re.search(r"\d", text)}, key=len, reverse=True)
         found = []
         for text in self.prose:
             left = text
-            for known in sorted(told, key=len, reverse=True):
-                left = left.replace(known, "")
+            for each in known:
+                # A short one, such as the name of a session, is only taken out as a word of its own.
+                left = left.replace(each, "") if len(each) > 7 else re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", "", left)
             if re.search(r"\d", _OUR_WORDS.sub("", left.strip())):
                 found.append(text.strip())
         return found

@@ -13,6 +13,7 @@ SMALL_NOTE = "* too few requests to compare this with another."
 FOLDED_FROM, ROWS_SHOWN = 14, 10
 WHOLE = ("account", "limits", "offered", "latency", "findings")  # tables that are read as one
 
+_BEGINNINGS = frozenset("0123456789-≥≤")
 Kind = Literal["text", "number", "hostile", "pass", "fail", "quiet"]
 
 
@@ -46,7 +47,8 @@ class Table:
 
 
 def number(value: Any, text: str) -> Cell:
-    return Cell(text, wording.figure(value), "number")
+    # What says why there is no number hides none: a reader could not tell which of them was meant.
+    return Cell(text, wording.figure(value) if text[:1] in _BEGINNINGS else None, "number")
 
 
 def quiet(text: str) -> Cell:
