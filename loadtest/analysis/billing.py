@@ -40,7 +40,9 @@ def billing(source: Evidence) -> list[Finding]:
 
 def _usage(source: Evidence) -> Finding:
     rows = source.requests[metrics.ok(source.requests)]
-    rows = rows[rows["usage_completion_tokens"].notna() & (rows["counted_tokens"].fillna(0) > 0)]
+    # Usage objects full of zeros are common, and tell nothing.
+    told_some = rows["usage_completion_tokens"].fillna(0) > 0
+    rows = rows[told_some & (rows["counted_tokens"].fillna(0) > 0)]
     n = len(rows)
     if not n:
         return no_source(USAGE, "usage in the answers", "no answer told its usage")

@@ -44,7 +44,7 @@ def any_turn(seq: int, draw: random.Random, *, whole: bool) -> RequestRecord:
     chunks = [ttft]
     for _ in range(draw.randrange(0, 9)):
         chunks.append(chunks[-1] + draw.lognormvariate(2.5, 1.0))
-    changes["usage_completion_tokens"] = draw.choice((None, 0, 17, 25, 17))
+    changes["usage_completion_tokens"] = draw.choice((None, 0, 0, 17))
     changes["counted_tokens"] = draw.choice((None, 1, 30))
     if not streamed:
         return turn(seq, at_s, ttft_ms=None, e2e_ms=ttft * 3, stream=False, lag_ms=draw.uniform(0, 5), **changes)
