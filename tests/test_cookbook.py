@@ -10,13 +10,15 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.run_factory import NODE_A, NODE_B, board, failed, task, turn, unsent, write_run
+from analysis.run_factory import NODE_A, NODE_B, board, failed, task, turn, unsent, wall, write_run
 
 from loadtest.analysis import metrics
 from loadtest.analysis.cells import Rows
 from loadtest.analysis.frames import JOINED_REQUESTS, read_joined
 from loadtest.analysis.join import join_run
 from loadtest.analysis.nodes import by_node
+from loadtest.records import NodeDescription
+from loadtest.runfolder import write_part
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "cookbook.md").read_text()
 FIRST, *RECIPES = re.split(r"^## ", TEXT, flags=re.MULTILINE)
@@ -41,7 +43,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for t in range(0, 20, 4)
         for node in (NODE_A, NODE_B)
     ]
-    join_run(write_run(folder / "runs" / "demo", rows, tasks, seen))
+    run = write_run(folder / "runs" / "demo", rows, tasks, seen)
+    told = [(NODE_A, -9, "op 0", 1), (NODE_A, 0, "op 1", 2), (NODE_B, 12, "op 2", 3), (NODE_B, 13, None, 4)]
+    said = [
+        NodeDescription(source="import", node=node, observed_wall_ns=wall(at), operator=operator, level=level)
+        for node, at, operator, level in told
+    ]
+    write_part(run / "descriptions" / "part-0.parquet", said, NodeDescription)
+    join_run(run)
     return folder
 
 

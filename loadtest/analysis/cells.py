@@ -23,8 +23,8 @@ from loadtest.analysis.frames import Floats, Ints, Mask
 from loadtest.analysis.percentiles import LEVELS, SMALLEST_SAMPLE, more_than, nearest_ranks, number
 
 Codes = npt.NDArray[np.int32]
+Shifted = npt.NDArray[np.unsignedinteger[Any]]
 METRICS = ("ttft_ms", "e2e_ms")  # with three percentiles and their intervals; the others with a median
-_RADIX_GROUPS_MAX = 2**16 - 1  # numpy sorts 16-bit integers in linear time
 _PAIRS_MAX = 50_000_000
 
 
@@ -43,12 +43,19 @@ class Sorted:
         self._rows = present[np.argsort(values[present])].astype(np.int32)
         self._values: Floats = values[self._rows]
 
-    def by_group(self, codes: Codes, count: int) -> tuple[Floats, Ints, Ints]:
+    def by_group(self, shifted: Shifted, count: int) -> tuple[Floats, Ints, Ints]:
         """The values by group and size, the first place of each group, and how many it has."""
-        own = codes[self._rows].astype(np.int64) + 1  # those of no group come first
-        order = np.argsort(own.astype(np.uint16) if count < _RADIX_GROUPS_MAX else own, kind="stable")
+        own = shifted[self._rows]  # of the smallest type that holds them: a gather and a radix sort by its bytes
+        order = np.argsort(own, kind="stable")
         sizes = np.bincount(own, minlength=count + 1).astype(np.int64)
         return self._values[order], (np.cumsum(sizes) - sizes)[1:], sizes[1:]
+
+
+def shifted(grouping: Grouping) -> Shifted:
+    """The cell of each row from 1; 0 is none."""
+    kind = np.min_scalar_type(len(grouping.names) + 1)
+    codes: Shifted = (grouping.codes + 1).astype(kind)
+    return codes
 
 
 class Rows:
@@ -75,7 +82,7 @@ class Rows:
 
     def cells(self, grouping: Grouping, smallest: int) -> list[dict[str, Any]]:
         """One dictionary per cell, in the order of the names; `n_too_small`: fewer than `smallest` turns."""
-        codes, count = grouping.codes, len(grouping.names)
+        codes, count, places = grouping.codes, len(grouping.names), shifted(grouping)
 
         def counted(mask: Mask) -> Ints:
             return np.bincount(codes[mask & (codes >= 0)], minlength=count).astype(np.int64)
@@ -97,9 +104,9 @@ class Rows:
             for i in range(count)
         ]
         for name in METRICS:
-            self._add_percentiles(found, codes, name)
+            self._add_percentiles(found, places, name)
         for name in ("tpot_ms", "tokens_per_s"):
-            values, starts, sizes = self.sorted[name].by_group(codes, count)
+            values, starts, sizes = self.sorted[name].by_group(places, count)
             medians = _at(values, starts, nearest_ranks(sizes, 0.5), sizes > 0)
             for cell, median, n in zip(found, medians, sizes.tolist(), strict=True):
                 cell[f"{name}_p50"] = number(float(median))
@@ -107,15 +114,15 @@ class Rows:
                     cell[f"{name}_p50_text"] = _too_small(n, "p50")
         return found
 
-    def _add_percentiles(self, cells: list[dict[str, Any]], codes: Codes, name: str) -> None:
-        values, starts, sizes = self.sorted[name].by_group(codes, len(cells))
+    def _add_percentiles(self, cells: list[dict[str, Any]], places: Shifted, name: str) -> None:
+        values, starts, sizes = self.sorted[name].by_group(places, len(cells))
         for cell, n in zip(cells, sizes, strict=True):
             cell[f"{name.removesuffix('_ms')}_n"] = int(n)
         for level, q in LEVELS:
             picked = _at(values, starts, nearest_ranks(sizes, q), sizes > 0)
             ranks = rank_intervals(sizes, q)
             low, high = (_at(values, starts, rank, rank > 0) for rank in ranks)
-            texts = self._texts(codes, name, level, (values, starts, sizes), picked)
+            texts = self._texts(places, name, level, (values, starts, sizes), picked)
             for i, cell in enumerate(cells):
                 cell[f"{name}_{level}"] = number(float(picked[i]))
                 whole = np.isfinite(low[i]) and np.isfinite(high[i])
@@ -124,7 +131,7 @@ class Rows:
                     cell[f"{name}_{level}_text"] = texts[i]
 
     def _texts(
-        self, codes: Codes, name: str, level: str, groups: tuple[Floats, Ints, Ints], picked: Floats
+        self, places: Shifted, name: str, level: str, groups: tuple[Floats, Ints, Ints], picked: Floats
     ) -> list[str]:
         """Why a cell's percentile has no value, or should not be compared; "" for most."""
         values, starts, sizes = groups
@@ -132,7 +139,7 @@ class Rows:
         texts = [_too_small(n, level) if n < needed else "" for n in sizes.tolist()]
         censored = np.flatnonzero((sizes >= needed) & np.isinf(picked))
         if len(censored):
-            least, first, counts = self.least[name].by_group(codes, len(sizes))
+            least, first, counts = self.least[name].by_group(places, len(sizes))
             known = _at(least, first, nearest_ranks(counts, q), counts > 0)
             for i in censored:
                 own = values[starts[i] : starts[i] + sizes[i]]
@@ -169,7 +176,7 @@ def _too_small(n: int, level: str) -> str:
 
 def median_of(ordered: Sorted, grouping: Grouping) -> Floats:
     """The nearest-rank median of each cell; NaN without values, +inf among failures."""
-    values, starts, sizes = ordered.by_group(grouping.codes, len(grouping.names))
+    values, starts, sizes = ordered.by_group(shifted(grouping), len(grouping.names))
     return _at(values, starts, nearest_ranks(sizes, 0.5), sizes > 0)
 
 

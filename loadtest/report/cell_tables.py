@@ -120,7 +120,7 @@ def _percentile(key: str, scale: Scale) -> Callable[[Summary], Cell]:
     def cell(found: Summary) -> Cell:
         why = str(found.get(f"{key}_text") or "")
         if why:
-            return number(found.get(key), TOO_SMALL if why.startswith(TOO_SMALL) else why)
+            return number(None, TOO_SMALL if why.startswith(TOO_SMALL) else why)
         interval = _interval(found.get(f"{key}_interval"), scale.text)
         return number(found.get(key), scale.text(found.get(key)))._replace(small=interval)
 

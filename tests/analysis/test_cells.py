@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loadtest.analysis import metrics
 from loadtest.analysis.bounds import bonett_wright, rank_intervals, wilson
-from loadtest.analysis.cells import Grouping, Rows, Sorted, codes_of
+from loadtest.analysis.cells import Grouping, Rows, Sorted, codes_of, shifted
 from loadtest.analysis.percentiles import LEVELS, describe, grouped_quantile
 from loadtest.quantiles import rank_interval
 
@@ -65,7 +65,7 @@ values = st.lists(st.floats(0, 100) | st.just(float("inf")) | st.just(float("nan
 def test_one_sort_serves_every_grouping(given_values: list[float], groups: int, random: np.random.Generator) -> None:
     array = np.array(given_values, dtype=float)
     codes = np.array([random.randint(-1, groups - 1) for _ in array], dtype=np.int32)  # type: ignore[attr-defined]
-    ordered, starts, sizes = Sorted(array).by_group(codes, groups)
+    ordered, starts, sizes = Sorted(array).by_group(shifted(Grouping(codes, list("abcd")[:groups])), groups)
     for group in range(groups):
         own = ordered[starts[group] : starts[group] + sizes[group]]
         expected = np.sort(array[(codes == group) & ~np.isnan(array)])
