@@ -71,8 +71,9 @@ def _narrow(column: pa.ChunkedArray, rows: Mask | None, *, is_count: bool) -> An
     if pa.types.is_dictionary(column.type):
         return _category(column, rows)
     if pa.types.is_integer(column.type):
-        missing = _chosen(column.is_null().to_numpy(), rows)
-        values = _chosen(column.fill_null(0).to_numpy(), rows)
+        whole = not column.null_count
+        values = _chosen((column if whole else column.fill_null(0)).to_numpy(), rows)
+        missing = np.zeros(len(values), dtype=np.bool_) if whole else _chosen(column.is_null().to_numpy(), rows)
         if is_count and len(values) and values.min() >= -(2**31) and values.max() < 2**31:
             values = values.astype(np.int32)
         return pd.arrays.IntegerArray(values, missing, copy=False)

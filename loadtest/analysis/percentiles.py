@@ -88,7 +88,11 @@ def quantile(ordered: Floats, q: float) -> float | None:
 
 def present_quantile(values: Floats, q: float) -> float | None:
     """Quantile of an unsorted array without its absent values, for JSON."""
-    return number(quantile(np.sort(values[~np.isnan(values)]), q))
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return None
+    place = int(nearest_ranks(len(present), q)) - 1
+    return number(float(np.partition(present, place)[place]))
 
 
 def grouped_quantile(groups: npt.NDArray[np.intp], count: int, values: Floats, q: float) -> Floats:

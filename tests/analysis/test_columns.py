@@ -45,7 +45,7 @@ def test_values_are_those_of_the_whole_table(tmp_path: Path, measured: bool) -> 
     rows = (whole["phase"] == "measure").to_numpy(dtype=bool) if measured else None
     if rows is not None:
         whole = whole[rows]
-    columns = [*OF_MEASURED, "seq", "worker", "looked_up", "client_reference"]
+    columns = list(dict.fromkeys([*OF_MEASURED, "seq", "worker", "looked_up", "client_reference"]))
     found = read_turns(run, columns, rows)
     assert found.columns.tolist() == columns
     for name in columns:
