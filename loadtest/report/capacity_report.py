@@ -84,7 +84,7 @@ def notes(found: dict[str, Any]) -> list[str]:
     said = []
     if found["undecided_per_s"]:
         rates = ", ".join(f"{rate:.4g}" for rate in found["undecided_per_s"])
-        said.append(f"Neither passed nor failed after two steps: {rates}/s. Longer steps would tell.")
+        said.append(f"Neither passed nor failed, also when repeated: {rates}/s. Longer steps would tell.")
     if found["contradicted"]:
         said.append("Steps contradicted each other: they were repeated, and a monotone fit over all of them decides.")
     if found["low_per_s"] is not None and not found["confirmed"]:
@@ -124,7 +124,7 @@ def asked(found: dict[str, Any]) -> list[str]:
     return [
         f"Limits: {limits}.",
         f"Profile {question['profile']} ({question['profile_hash']}) against {question['host']}; "
-        f"{turns:.3g} turns a conversation; steps of at least {question['rules']['step_s']:g} s.",
+        f"turns a conversation: {turns:.3g}; steps of at least {question['rules']['step_s']:g} s.",
         "A rate passes when so few misses would be a chance of 1 % if it did not hold the limits; dropped and failed "
         f"turns are misses; the search stops where the rates are within {100 * TOLERANCE:g} %.",
     ]
