@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import gevent
+import gevent.socket
 from flask import request
 from gevent.pywsgi import WSGIServer
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 PATH = "/metrics"
 LAST_SCRAPE_WAIT_S = 30.0  # at most, at the end of a headless run
+BACKLOG = 16
 ANSWER_S = 0.2  # for the last answer to leave
 LATE = 1.5  # a scrape that is later than so many intervals does not come
 
@@ -84,11 +87,19 @@ class Exposition:
 
     def listen(self, host: str, port: int) -> None:
         """Serve on a port of its own. SetupError when it cannot be had."""
-        server = WSGIServer((host, port), self._on_own_port, log=None, error_log=logger)
+        listener = gevent.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
-            server.start()
+            if not 0 < port < 65_536:
+                raise OSError("no such port")
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
         except OSError as error:
-            raise SetupError(f"--metrics-port {port}: {error.strerror or error}", EXIT_USAGE) from None
+            listener.close()
+            why = error.strerror or error
+            text = f"--metrics-port {port} at {host}: {why}; choose a free port and an address of this machine"
+            raise SetupError(text, EXIT_USAGE) from None
+        WSGIServer(listener, self._on_own_port, log=None, error_log=logger).start()
         logger.info("metrics at http://%s:%d%s", host, port, PATH)
 
     def _on_own_port(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -103,8 +114,13 @@ class Exposition:
         A process that ends at once leaves Prometheus with figures from before the end, which no ledger agrees with.
         """
         due_s = LATE * self._interval_ns / 1e9
-        if self._end_seen or not self._interval_ns or (mono_ns() - self._scraped_ns) / 1e9 > due_s:
-            return  # seen already, or nobody scrapes, or no longer
+        if (
+            self._watched() is None
+            or self._end_seen
+            or not self._interval_ns
+            or (mono_ns() - self._scraped_ns) / 1e9 > due_s
+        ):
+            return  # there was no run, or its end was seen, or nobody scrapes, or no longer
         deadline = Deadline(min(due_s, LAST_SCRAPE_WAIT_S))
         logger.info("waiting for the last scrape of the metrics, at most %.0f s", deadline.left_s())
         while not self._end_seen and not deadline.over():
