@@ -7,6 +7,7 @@ no miss: it counts in TTFT by what was seen, and in no other objective. Verdict:
   binomial test rejects the objective outright;
 - pass: the observed figure keeps the limit, and so few misses would be a chance of at most 1 % if the objective
   did not hold (MLPerf's early stopping: at p99, 0 / 1 / 2 misses need 459 / 662 / 838 turns);
+  n and misses are divided by the design effect (`intervals`): turns that fail together prove less;
 - cannot tell: anything else. An objective is never passed for lack of turns.
 
 ITL is the exception: its population are gaps and not turns, a failed turn has none to miss, and the gaps of one
@@ -15,6 +16,7 @@ answer are not independent. There the observed percentile alone decides, and wit
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -26,6 +28,7 @@ from scipy import special
 from loadtest.analysis import metrics
 from loadtest.analysis.chance import queries_needed
 from loadtest.analysis.frames import Floats
+from loadtest.analysis.intervals import Clusters, design_effect
 from loadtest.analysis.percentiles import number, quantile
 from loadtest.quantiles import RELATIVE_ERROR, LogHistogram
 
@@ -50,8 +53,12 @@ class ByTurn(NamedTuple):
     share: float
 
 
-def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram) -> dict[str, Any]:
+def evaluate(
+    slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram, clusters: Clusters | None = None
+) -> dict[str, Any]:
     """One objective {metric, limit, kind} over the measured cohort and its pooled ITL gaps (ns).
+
+    `clusters` (of the same rows) says which turns depend on each other: a pass must hold for the effective n too.
 
     Metrics: ttft_ms, tpot_ms, e2e_ms, itl_ms with a percentile ("ttft_ms_p95", at most), and ok_share (at least).
     Returns the objective with observed, n, misses (None for ITL), verdict and why.
@@ -67,6 +74,8 @@ def evaluate(slo: Mapping[str, Any], requests: pd.DataFrame, gaps: LogHistogram)
         found = _gaps(gaps, float(named["level"]) / 100, limit)
     else:
         found = _verdict(None, 0, None, CANNOT_TELL, f"{name} ({kind}) is not an objective this version can judge")
+    if counted is not None and clusters is not None and found["verdict"] == PASS:
+        found = _if_dependent(found, counted, clusters)
     return {"metric": name, "kind": kind, "limit": limit, **found}
 
 
@@ -153,6 +162,16 @@ def _judged(observed: float, n: int, misses: int, q: float, kept: bool) -> dict[
     enough = turns_needed(q, misses)
     text = f"{misses} of {n} turns missed: too few turns to be 99 % sure (with so many misses {enough} would do)"
     return _verdict(observed, n, misses, CANNOT_TELL, text)
+
+
+def _if_dependent(found: dict[str, Any], counted: ByTurn, clusters: Clusters) -> dict[str, Any]:
+    """A pass, taken back where n and misses divided by the design effect do not prove it."""
+    effect = design_effect(counted.values > counted.limit, clusters, ~np.isnan(counted.values))
+    n, misses = int(found["n"] / effect), math.ceil(found["misses"] / effect)
+    if slo_passes(n, misses, counted.share):
+        return found
+    text = f"{found['text']}: they come together, so {found['n']} turns tell as much as {n} independent ones, too few"
+    return {**found, "verdict": CANNOT_TELL, "text": text}
 
 
 def _verdict(observed: float | None, n: int, misses: int | None, verdict: str, text: str) -> dict[str, Any]:

@@ -46,11 +46,13 @@ def summarise(run: Path) -> dict[str, Any]:
     cohort = read_turns(run, OF_MEASURED, metrics.is_measured(requests))
     by_time = GapsByTime(clocks, series.length(requests, clocks))
     gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
-    latency, distributions = _latency(cohort, gaps, clocks)
+    # An arrival is a conversation, and its number takes less room than its name.
+    clusters = Clusters.of(cohort["arrival"].to_numpy(dtype=np.int64), clocks.run_s(cohort, "scheduled_ns"))
+    latency, distributions = _latency(cohort, gaps, clusters)
     harness = _harness(manifest, cohort)
     account = _account(manifest, requests)
     fit = _fit(manifest, requests, account, latency, harness)
-    slos = [slo.evaluate(each, cohort, gaps) for each in manifest.get("slos", [])]
+    slos = [slo.evaluate(each, cohort, gaps, clusters) for each in manifest.get("slos", [])]
     if found["verdict"] == steady.NOT_STEADY:
         steady.withhold(latency)
         slos = steady.withhold_passes(slos)
@@ -136,7 +138,7 @@ def _utc(wall_ns: int | None) -> str | None:
     return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clocks: Clocks) -> tuple[dict[str, Any], dict[str, Any]]:
+def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clusters: Clusters) -> tuple[dict[str, Any], dict[str, Any]]:
     """The latency block and the ECDFs of the measured cohort."""
     values: dict[str, Floats] = {
         "ttft_ms_service": metrics.ttft_ms(cohort),
@@ -146,8 +148,6 @@ def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clocks: Clocks) -> tuple[
         "tpot_ms": metrics.tpot_ms(cohort),
     }
     waited = {side: metrics.waited_ms(cohort, since) for side, since in _SIDES.items()}
-    # An arrival is a conversation, and its number takes less room than its name.
-    clusters = Clusters.of(cohort["arrival"].to_numpy(dtype=np.int64), clocks.run_s(cohort, "scheduled_ns"))
     latency: dict[str, Any] = {
         name: {side: describe(values[f"{name}_{side}"], waited[side], clusters) for side in _SIDES}
         for name in ("ttft_ms", "e2e_ms")

@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.analysis.intervals import Clusters
 from loadtest.analysis.slo import binomial_cdf, evaluate, result, slo_passes, slo_rejected
 from loadtest.quantiles import LogHistogram
 from loadtest.records import RequestRecord
@@ -118,3 +120,19 @@ def test_a_turn_that_its_member_broke_off_is_no_miss(tmp_path: Path) -> None:
     rows[99] = turn(99, outcome="cancelled")  # the run ended: a miss as before
     found = judge(tmp_path / "r", rows, "ok_share", 0.95, "min")
     assert (found["n"], found["misses"]) == (91, 1)
+
+
+def test_turns_that_fail_together_prove_less(tmp_path: Path) -> None:
+    """20 misses of 1,000 pass at p95 (656 would do) when alone; as one bad conversation of 50 they are one of 50."""
+    rows = [turn(i, ttft_ms=900 if i < 20 else 100) for i in range(1000)]
+    slo = {"metric": "ttft_ms_p95", "limit": 500, "kind": "max"}
+    requests, due_s = frame(tmp_path, rows), np.linspace(0, 100, 1000)
+    alone = Clusters.of(np.arange(1000), due_s)
+    assert evaluate(slo, requests, LogHistogram(), alone)["verdict"] == "pass"
+    together = Clusters.of(np.arange(1000) // 20, due_s)
+    found = evaluate(slo, requests, LogHistogram(), together)
+    assert found["verdict"] == "cannot tell" and "independent ones, too few" in found["text"]
+    assert (found["n"], found["misses"], found["observed"]) == (1000, 20, 100)
+    # A limit that is missed stays missed.
+    worse = {**slo, "limit": 50}
+    assert evaluate(worse, requests, LogHistogram(), together)["verdict"] == "fail"
