@@ -4,8 +4,8 @@ A latency is a service time in ms; a failed turn is larger than every answer (+i
 failures is None with a text ("> 120 s": what was waited at the least). Below `SMALLEST_SAMPLE` values the text says
 "n too small": the value stays for those who plot it, and is not to be compared.
 
-Each metric is sorted once; a table then costs one pass of small integers for each metric, so ten million turns make a
-dozen tables within seconds.
+Nothing is sorted by value: a table orders its rows by cell once (small integers, linear time), and of each cell's
+values the wanted ranks alone are selected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from loadtest.analysis.frames import Floats, Ints, Mask
 from loadtest.analysis.percentiles import LEVELS, SMALLEST_SAMPLE, more_than, nearest_ranks, number
 
 Codes = npt.NDArray[np.int32]
-Shifted = npt.NDArray[np.unsignedinteger[Any]]
 METRICS = ("ttft_ms", "e2e_ms")  # with three percentiles and their intervals; the others with a median
 _PAIRS_MAX = 50_000_000
 
@@ -35,27 +34,46 @@ class Grouping(NamedTuple):
     names: list[str]
 
 
-class Sorted:
-    """The present values of a metric, sorted once and asked for any number of groupings."""
+class Placed:
+    """The rows of a grouping, brought together by cell: `order`, the first place of each cell, and its rows."""
 
-    def __init__(self, values: Floats) -> None:
-        present = np.flatnonzero(~np.isnan(values))
-        self._rows = present[np.argsort(values[present])].astype(np.int32)
-        self._values: Floats = values[self._rows]
+    def __init__(self, grouping: Grouping) -> None:
+        self.count = len(grouping.names)
+        own = (grouping.codes + 1).astype(np.min_scalar_type(self.count + 1))  # 0 is none; the fewer bytes, the faster
+        sizes = np.bincount(own, minlength=self.count + 1).astype(np.int64)
+        self.order = np.argsort(own, kind="stable")[sizes[0] :]
+        self.rows: Ints = sizes[1:]
+        self.starts: Ints = np.cumsum(self.rows) - self.rows
 
-    def by_group(self, shifted: Shifted, count: int) -> tuple[Floats, Ints, Ints]:
-        """The values by group and size, the first place of each group, and how many it has."""
-        own = shifted[self._rows]  # of the smallest type that holds them: a gather and a radix sort by its bytes
-        order = np.argsort(own, kind="stable")
-        sizes = np.bincount(own, minlength=count + 1).astype(np.int64)
-        return self._values[order], (np.cumsum(sizes) - sizes)[1:], sizes[1:]
+    def gathered(self, values: Floats) -> Gathered:
+        """A metric by cell; NaN is absent."""
+        own = values[self.order]
+        absent = np.concatenate([[0], np.cumsum(np.isnan(own))])
+        return Gathered(
+            own, self.starts, self.rows, self.rows - (absent[self.starts + self.rows] - absent[self.starts])
+        )
 
 
-def shifted(grouping: Grouping) -> Shifted:
-    """The cell of each row from 1; 0 is none."""
-    kind = np.min_scalar_type(len(grouping.names) + 1)
-    codes: Shifted = (grouping.codes + 1).astype(kind)
-    return codes
+class Gathered(NamedTuple):
+    """Values by cell in no order, absent ones among them; `sizes` counts the present ones."""
+
+    values: Floats
+    starts: Ints
+    rows: Ints
+    sizes: Ints
+
+    def cell(self, place: int) -> Floats:
+        return self.values[self.starts[place] : self.starts[place] + self.rows[place]]
+
+    def select(self, ranks: Ints) -> Floats:
+        """The values of 1-based `ranks` (cells by wanted ranks) among those present; NaN for a rank of 0."""
+        found = np.full(ranks.shape, np.nan)
+        for place in np.flatnonzero(self.sizes).tolist():
+            wanted = ranks[place] > 0
+            own = self.cell(place)
+            own.partition(np.unique(ranks[place][wanted] - 1))  # absent ones, NaN, come last
+            found[place, wanted] = own[ranks[place][wanted] - 1]
+        return found
 
 
 class Rows:
@@ -68,21 +86,18 @@ class Rows:
         self.broken_off: Mask = metrics.broken_off(frame)
         self.nodes = codes_of(frame["node"])
         values = {name: getattr(metrics, name)(frame) for name in (*METRICS, "tpot_ms", "tokens_per_s")}
-        self.sorted = {name: Sorted(each) for name, each in values.items()}
-        self._values = {name: values[name] for name in METRICS}
+        self._values: dict[str, Floats] = values
 
     @cached_property
-    def least(self) -> dict[str, Sorted]:
+    def least(self) -> dict[str, Floats]:
         """What each value is known to be at least: itself, the time waited, or +inf for an outright error."""
         waited = metrics.waited_ms(self.frame, "sent_ns")
-        return {
-            name: Sorted(np.where(np.isinf(values) & ~np.isnan(waited), waited, values))
-            for name, values in self._values.items()
-        }
+        known = ~np.isnan(waited)
+        return {name: np.where(np.isinf(self._values[name]) & known, waited, self._values[name]) for name in METRICS}
 
     def cells(self, grouping: Grouping, smallest: int) -> list[dict[str, Any]]:
         """One dictionary per cell, in the order of the names; `n_too_small`: fewer than `smallest` turns."""
-        codes, count, places = grouping.codes, len(grouping.names), shifted(grouping)
+        codes, count, placed = grouping.codes, len(grouping.names), Placed(grouping)
 
         def counted(mask: Mask) -> Ints:
             return np.bincount(codes[mask & (codes >= 0)], minlength=count).astype(np.int64)
@@ -104,25 +119,28 @@ class Rows:
             for i in range(count)
         ]
         for name in METRICS:
-            self._add_percentiles(found, places, name)
+            self._add_percentiles(found, placed, name)
         for name in ("tpot_ms", "tokens_per_s"):
-            values, starts, sizes = self.sorted[name].by_group(places, count)
-            medians = _at(values, starts, nearest_ranks(sizes, 0.5), sizes > 0)
+            gathered = placed.gathered(self._values[name])
+            sizes, medians = gathered.sizes, _medians(gathered)
             for cell, median, n in zip(found, medians, sizes.tolist(), strict=True):
                 cell[f"{name}_p50"] = number(float(median))
                 if n < SMALLEST_SAMPLE["p50"]:
                     cell[f"{name}_p50_text"] = _too_small(n, "p50")
         return found
 
-    def _add_percentiles(self, cells: list[dict[str, Any]], places: Shifted, name: str) -> None:
-        values, starts, sizes = self.sorted[name].by_group(places, len(cells))
+    def _add_percentiles(self, cells: list[dict[str, Any]], placed: Placed, name: str) -> None:
+        gathered = placed.gathered(self._values[name])
+        sizes = gathered.sizes
         for cell, n in zip(cells, sizes, strict=True):
             cell[f"{name.removesuffix('_ms')}_n"] = int(n)
-        for level, q in LEVELS:
-            picked = _at(values, starts, nearest_ranks(sizes, q), sizes > 0)
-            ranks = rank_intervals(sizes, q)
-            low, high = (_at(values, starts, rank, rank > 0) for rank in ranks)
-            texts = self._texts(places, name, level, (values, starts, sizes), picked)
+        ranks = [np.where(sizes > 0, nearest_ranks(sizes, q), 0) for _, q in LEVELS]
+        bounds = [bound for _, q in LEVELS for bound in rank_intervals(sizes, q)]
+        found = gathered.select(np.stack([*ranks, *bounds], axis=1).astype(np.int64))
+        for place, (level, _) in enumerate(LEVELS):
+            picked = found[:, place]
+            low, high = found[:, len(LEVELS) + 2 * place], found[:, len(LEVELS) + 2 * place + 1]
+            texts = self._texts(placed, name, level, gathered, picked)
             for i, cell in enumerate(cells):
                 cell[f"{name}_{level}"] = number(float(picked[i]))
                 whole = np.isfinite(low[i]) and np.isfinite(high[i])
@@ -130,21 +148,18 @@ class Rows:
                 if texts[i]:
                     cell[f"{name}_{level}_text"] = texts[i]
 
-    def _texts(
-        self, places: Shifted, name: str, level: str, groups: tuple[Floats, Ints, Ints], picked: Floats
-    ) -> list[str]:
+    def _texts(self, placed: Placed, name: str, level: str, gathered: Gathered, picked: Floats) -> list[str]:
         """Why a cell's percentile has no value, or should not be compared; "" for most."""
-        values, starts, sizes = groups
         needed, q = SMALLEST_SAMPLE[level], dict(LEVELS)[level]
-        texts = [_too_small(n, level) if n < needed else "" for n in sizes.tolist()]
-        censored = np.flatnonzero((sizes >= needed) & np.isinf(picked))
+        texts = [_too_small(n, level) if n < needed else "" for n in gathered.sizes.tolist()]
+        censored = np.flatnonzero((gathered.sizes >= needed) & np.isinf(picked))
         if len(censored):
-            least, first, counts = self.least[name].by_group(places, len(sizes))
-            known = _at(least, first, nearest_ranks(counts, q), counts > 0)
-            for i in censored:
-                own = values[starts[i] : starts[i] + sizes[i]]
+            least = placed.gathered(self.least[name])
+            known = least.select(np.where(least.sizes > 0, nearest_ranks(least.sizes, q), 0)[:, None])[:, 0]
+            for i in censored.tolist():
+                own = gathered.cell(i)
                 answers = own[np.isfinite(own)]
-                texts[i] = more_than(float(known[i]), float(answers[-1]) if len(answers) else None)
+                texts[i] = more_than(float(known[i]), float(answers.max()) if len(answers) else None)
         return texts
 
     def _nodes_of(self, grouping: Grouping) -> Ints:
@@ -174,14 +189,11 @@ def _too_small(n: int, level: str) -> str:
     return f"n too small ({n} < {SMALLEST_SAMPLE[level]})"
 
 
-def median_of(ordered: Sorted, grouping: Grouping) -> Floats:
+def median_of(values: Floats, grouping: Grouping) -> Floats:
     """The nearest-rank median of each cell; NaN without values, +inf among failures."""
-    values, starts, sizes = ordered.by_group(shifted(grouping), len(grouping.names))
-    return _at(values, starts, nearest_ranks(sizes, 0.5), sizes > 0)
+    return _medians(Placed(grouping).gathered(values))
 
 
-def _at(values: Floats, starts: Ints, ranks: npt.NDArray[np.integer], there: Mask) -> Floats:
-    """The value of a 1-based rank in each group, NaN where there is none."""
-    found = np.full(len(starts), np.nan)
-    found[there] = values[(starts + ranks - 1)[there]]
-    return found
+def _medians(gathered: Gathered) -> Floats:
+    ranks = np.where(gathered.sizes > 0, nearest_ranks(gathered.sizes, 0.5), 0)
+    return gathered.select(ranks[:, None].astype(np.int64))[:, 0]

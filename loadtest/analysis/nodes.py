@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.cells import Codes, Grouping, Rows, Sorted, codes_of, median_of
+from loadtest.analysis.cells import Codes, Grouping, Rows, codes_of, median_of
 from loadtest.analysis.frames import Floats
 from loadtest.analysis.percentiles import SMALLEST_SAMPLE, number
 
@@ -71,7 +71,7 @@ def by_node(rows: Rows) -> Table:
     """
     cells = rows.cells(rows.nodes, NODE_REQUESTS_MIN)
     for column in OF_NODES:
-        medians = median_of(Sorted(_floats(rows, column)), rows.nodes)
+        medians = median_of(_floats(rows, column), rows.nodes)
         for cell, value in zip(cells, medians, strict=True):
             cell[column] = number(float(value))
     table = [{"node": name, **cell} for name, cell in zip(rows.nodes.names, cells, strict=True)]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from loadtest.analysis import metrics
 from loadtest.analysis.bounds import bonett_wright, rank_intervals, wilson
-from loadtest.analysis.cells import Grouping, Rows, Sorted, codes_of, shifted
-from loadtest.analysis.percentiles import LEVELS, describe, grouped_quantile
+from loadtest.analysis.cells import Grouping, Placed, Rows, codes_of
+from loadtest.analysis.percentiles import LEVELS, describe
 from loadtest.quantiles import rank_interval
 
 from .run_factory import NODE_A, failed, frame, turn
@@ -62,15 +62,19 @@ values = st.lists(st.floats(0, 100) | st.just(float("inf")) | st.just(float("nan
 
 @settings(max_examples=150, deadline=None)
 @given(values, st.integers(1, 4), st.randoms(use_true_random=False))
-def test_one_sort_serves_every_grouping(given_values: list[float], groups: int, random: np.random.Generator) -> None:
+def test_selected_ranks_are_those_of_the_sorted_values(
+    given_values: list[float], groups: int, random: np.random.Generator
+) -> None:
     array = np.array(given_values, dtype=float)
     codes = np.array([random.randint(-1, groups - 1) for _ in array], dtype=np.int32)  # type: ignore[attr-defined]
-    ordered, starts, sizes = Sorted(array).by_group(shifted(Grouping(codes, list("abcd")[:groups])), groups)
+    gathered = Placed(Grouping(codes, list("abcd")[:groups])).gathered(array)
+    ranks = np.array([[random.randint(0, int(n)) for _ in range(4)] for n in gathered.sizes])  # type: ignore[attr-defined]
+    found = gathered.select(ranks)
     for group in range(groups):
-        own = ordered[starts[group] : starts[group] + sizes[group]]
-        expected = np.sort(array[(codes == group) & ~np.isnan(array)])
-        assert own.tolist() == expected.tolist()
-    assert grouped_quantile(codes.astype(np.intp), groups, array, 0.5).shape == (groups,)
+        own = np.sort(array[(codes == group) & ~np.isnan(array)])
+        assert gathered.sizes[group] == len(own)
+        expected = [own[rank - 1] if rank else np.nan for rank in ranks[group]]
+        assert np.array_equal(found[group], expected, equal_nan=True)
 
 
 def test_a_cell_says_what_describe_says(tmp_path: Path) -> None:
