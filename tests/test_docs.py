@@ -18,10 +18,7 @@ README = (REPO / "README.md").read_text()
 COMMANDS = (
     *("demo", "simulate", "run", "workers", "plan", "profile", "check", "observe", "collect"),
     *("import", "join", "report", "accuracy", "trace", "contest"),
-    *("nightly", "prune", "export"),
-    "gate",
-    "capacity",
-    "compare",
+    *("compare", "gate", "capacity", "nightly", "prune", "export"),
 )
 
 
@@ -75,3 +72,8 @@ def test_the_list_of_commands_is_whole() -> None:
 def test_paths_of_the_readme_exist() -> None:
     for path in re.findall(r"[`(]((?:docs|loadtest|profiles)/[\w./-]*)[`)]", README):
         assert (REPO / path).exists(), path
+
+
+def test_each_record_of_a_decision_has_a_number_of_its_own() -> None:
+    numbers = [path.name.split("-")[0] for path in sorted((REPO / "docs" / "adr").glob("*.md"))]
+    assert numbers == [f"{number:04d}" for number in range(1, len(numbers) + 1)]
