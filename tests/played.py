@@ -188,6 +188,7 @@ class Player:
             "first_content_ns": mono_ns + offsets[0],
             "first_visible_ns": mono_ns + offsets[0],
             "last_content_ns": mono_ns + offsets[-1],
+            "last_choice_ns": mono_ns + offsets[-1],
             "done_ns": mono_ns + offsets[-1],
             "content_chunks": len(offsets),
             "choice_chunks": len(offsets),
