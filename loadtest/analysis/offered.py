@@ -15,7 +15,6 @@ import pandas as pd
 from loadtest.analysis import metrics
 from loadtest.analysis.frames import Clocks, Floats
 from loadtest.analysis.percentiles import LEVELS, number, present_quantile
-from loadtest.analysis.series import peak_in_flight
 from loadtest.traffic import closed_forms
 from loadtest.traffic.load import Load
 from loadtest.traffic.profile import ProfileError, parse_profile
@@ -25,12 +24,10 @@ WINDOWS_MIN = {1: 2, 10: 20, 60: 20}  # seconds of a window: so many must fit, o
 Compared = dict[str, dict[str, float | None]]
 
 
-def offered(
-    requests: pd.DataFrame, cohort: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any], begin_s: float
-) -> dict[str, Any]:
+def offered(cohort: pd.DataFrame, clocks: Clocks, manifest: dict[str, Any], begin_s: float) -> dict[str, Any]:
     """The `offered` block of the summary; `compared` maps each figure to its process, intended and realised value.
 
-    `requests` are all turns, `cohort` the measured ones; their window begins `begin_s` after t0.
+    `cohort` are the measured turns; their window begins `begin_s` after t0.
 
     A closed run intends no arrivals: its members wait for answers. `prompts_told` and `answers_told` count the turns
     whose realised tokens are the server's usage.
@@ -53,7 +50,6 @@ def offered(
         "cv_realised": compared["gap_cv"]["realised"],
         "arrivals": int(first.sum()),
         "requests_sent": requests_sent,
-        "peak_in_flight": peak_in_flight(requests, clocks),
         "trace": (manifest.get("trace") or {}).get("file"),
         "prompts_told": int((_column(cohort, "usage_prompt_tokens") > 0).sum()),
         "answers_told": int((_column(cohort, "usage_completion_tokens")[metrics.ok(cohort)] > 0).sum()),

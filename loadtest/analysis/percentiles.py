@@ -39,7 +39,6 @@ def describe(values: Floats, waited: Floats | None = None, clusters: Clusters | 
     ordered = np.sort(values[present])
     n = len(ordered)
     finite = ordered[np.isfinite(ordered)]
-    least = _least(values, waited, present)
     found: dict[str, Any] = {
         "n": n,
         "max": number(float(finite[-1])) if len(finite) else None,
@@ -48,12 +47,12 @@ def describe(values: Floats, waited: Floats | None = None, clusters: Clusters | 
     if clusters is None:
         bounds = [_independent(ordered, q) for _, q in LEVELS]
     else:
-        bounds = intervals(values, clusters, [q for _, q in LEVELS])
+        bounds = intervals(values, clusters, [q for _, q in LEVELS], ordered=ordered)
     for (name, q), bound in zip(LEVELS, bounds, strict=True):
         value = quantile(ordered, q)
         few = f"n too small ({n} < {SMALLEST_INTERVAL[name]})" if n < SMALLEST_INTERVAL[name] else ""
         withheld = f"withheld: {bound.withheld}" if bound.withheld else ""
-        beyond = more_than(quantile(least, q), found["max"]) if value == math.inf else ""
+        beyond = more_than(quantile(_least(values, waited, present), q), found["max"]) if value == math.inf else ""
         found[name] = None if few or withheld else number(value)
         found[f"{name}_interval"] = None if few or withheld else _told(bound)
         found[f"{name}_n_effective"] = round(bound.n_effective)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from loadtest.analysis.association import association_of
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.cold import cold
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
-from loadtest.analysis.frames import Clocks, Floats, descriptions_frame
+from loadtest.analysis.frames import Clocks, Floats, Mask, descriptions_frame
 from loadtest.analysis.gaps import GapsByTime
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.intervals import Clusters
@@ -38,43 +39,43 @@ def summarise(run: Path) -> dict[str, Any]:
     RunFolderError when the run is not joined yet or its files are damaged.
     """
     manifest = read_manifest(run)
-    requests = read_turns(run, OF_THE_RUN)
     figures = _join_figures(run)
-    clocks = Clocks.of(run, manifest, requests)
-    found = steady.steadiness(requests, clocks, manifest)
-    requests = steady.cohort_from(requests, clocks, found)
-    cohort = read_turns(run, OF_MEASURED, metrics.is_measured(requests))
-    by_time = GapsByTime(clocks, series.length(requests, clocks))
-    gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
+    # The checks read turns of their own: they are done before the others fill the memory.
+    findings = [finding.as_json() for finding in check_run(run)]
+    whole = _whole_run(run, manifest)
+    found, clocks = whole.steadiness, whole.clocks
+    cohort = read_turns(run, OF_MEASURED, whole.is_measured)
     # An arrival is a conversation, and its number takes less room than its name.
     clusters = Clusters.of(cohort["arrival"].to_numpy(dtype=np.int64), clocks.run_s(cohort, "scheduled_ns"))
-    latency, distributions = _latency(cohort, gaps, clusters)
+    latency, distributions = _latency(cohort, whole.gaps, clusters)
     harness = _harness(manifest, cohort)
-    account = _account(manifest, requests)
-    fit = _fit(manifest, requests, account, latency, harness)
-    slos = [slo.evaluate(each, cohort, gaps, clusters) for each in manifest.get("slos", [])]
+    fit = _fit(manifest, cohort, whole.account, latency, harness)
+    slos = [slo.evaluate(each, cohort, whole.gaps, clusters) for each in manifest.get("slos", [])]
     if found["verdict"] == steady.NOT_STEADY:
         steady.withhold(latency)
         slos = steady.withhold_passes(slos)
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "definitions_version": metrics.DEFINITIONS_VERSION,
-        "run": _run(manifest, requests, clocks),
+        "run": whole.run,
         "fit": fit,
         "steady": found,
         "result": _result(manifest, slos),
-        "account": account,
-        "offered": offered(requests, cohort, clocks, manifest, found["from_s"]),
+        "account": whole.account,
+        "offered": {
+            **offered(cohort, clocks, manifest, found["from_s"]),
+            "peak_in_flight": whole.peak_in_flight,
+        },
         "latency": latency,
         "goodput": goodput(manifest.get("goodput") or {}, cohort, max(0.0, end_s(manifest) - found["from_s"])),
         "harness": harness,
         "attribution": _with_shares(figures["attribution"], "requests", "attributed", "unattributed"),
         "join": _with_shares(figures["join"], "rows", "with_snapshot"),
         **nodes.tables(cohort, descriptions_frame(run)),
-        "cold": cold(run, requests),
+        "cold": whole.cold,
         "association": association_of(run, cohort, clocks, figures["join"]["tolerance_s"]),
-        "findings": [finding.as_json() for finding in check_run(run)],
-        "series": series.seconds(requests, clocks, by_time),
+        "findings": findings,
+        "series": whole.series,
         "distributions": distributions,
         "warnings": figures["warnings"],
     }
@@ -83,6 +84,40 @@ def summarise(run: Path) -> dict[str, Any]:
     if manifest.get("state") != "running":
         update_manifest(run, fit=summary["fit"], result=summary["result"])
     return summary
+
+
+class _WholeRun(NamedTuple):
+    """What all turns are asked for, warm-up included. Their frame is let go before the measured ones are read."""
+
+    run: dict[str, Any]
+    account: dict[str, Any]
+    clocks: Clocks
+    steadiness: dict[str, Any]
+    is_measured: Mask
+    gaps: LogHistogram
+    peak_in_flight: int
+    cold: list[dict[str, Any]]
+    series: list[dict[str, Any]]
+
+
+def _whole_run(run: Path, manifest: dict[str, Any]) -> _WholeRun:
+    requests = read_turns(run, OF_THE_RUN)
+    clocks = Clocks.of(run, manifest, requests)
+    found = steady.steadiness(requests, clocks, manifest)
+    requests = steady.cohort_from(requests, clocks, found)
+    by_time = GapsByTime(clocks, series.length(requests, clocks))
+    gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
+    return _WholeRun(
+        _run(manifest, requests, clocks),
+        _account(manifest, requests),
+        clocks,
+        found,
+        metrics.is_measured(requests),
+        gaps,
+        series.peak_in_flight(requests, clocks),
+        cold(run, requests),
+        series.seconds(requests, clocks, by_time),
+    )
 
 
 def _result(manifest: dict[str, Any], slos: list[dict[str, Any]]) -> dict[str, Any]:
@@ -100,8 +135,10 @@ def _join_figures(run: Path) -> dict[str, Any]:
     path = run / FIGURES
     try:
         figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path}: the run is not joined yet; run `loadtest join` first") from None
     except (OSError, ValueError):
-        raise RunFolderError(f"{path}: missing or damaged; run `loadtest join` first") from None
+        raise RunFolderError(f"{path}: damaged; join the run again") from None
     return figures
 
 
@@ -148,13 +185,18 @@ def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clusters: Clusters) -> tu
         "tpot_ms": metrics.tpot_ms(cohort),
     }
     waited = {side: metrics.waited_ms(cohort, since) for side, since in _SIDES.items()}
+
+    def described(name: str) -> dict[str, Any]:
+        return describe(values[name], waited.get(name.rpartition("_")[2]), clusters)
+
+    with ThreadPoolExecutor(2) as pool:  # most of the work are sorts, which let go of the interpreter
+        cells = dict(zip(values, pool.map(described, values), strict=True))
+        distributions = dict(zip(values, pool.map(ecdf, values.values()), strict=True))
     latency: dict[str, Any] = {
-        name: {side: describe(values[f"{name}_{side}"], waited[side], clusters) for side in _SIDES}
-        for name in ("ttft_ms", "e2e_ms")
+        name: {side: cells[f"{name}_{side}"] for side in _SIDES} for name in ("ttft_ms", "e2e_ms")
     }
-    latency["tpot_ms"] = {"service": describe(values["tpot_ms"], None, clusters)}
+    latency["tpot_ms"] = {"service": cells["tpot_ms"]}
     latency["itl_ms"] = {"service": describe_histogram(gaps)}
-    distributions = {name: ecdf(each) for name, each in values.items()}
     return latency, {**distributions, "itl_ms": ecdf_histogram(gaps)}
 
 
@@ -238,7 +280,7 @@ def _worst(workers: list[dict[str, Any]], name: str) -> float | None:
 
 def _fit(
     manifest: dict[str, Any],
-    requests: pd.DataFrame,
+    cohort: pd.DataFrame,
     account: dict[str, Any],
     latency: dict[str, Any],
     harness: dict[str, Any],
@@ -248,7 +290,6 @@ def _fit(
     lost = sum(bool(worker.get("lost")) for worker in workers)
     outcomes = account["outcomes"]
     mismatches = (manifest.get("ledger") or {}).get("mismatches", [])
-    measured = requests["sent_ns"].notna() & (requests["phase"] == Phase.MEASURE.value)
     reasons = unfit_reasons(
         Figures(
             planned_turns=account["planned"],
@@ -266,7 +307,7 @@ def _fit(
             loop_overshoot_ms_p99=harness["loop_overshoot_ms_p99"],
             worker_cpu_share_max=harness["cpu_share_max"],
             clock_bound_ms_max=harness["clock_bound_ms_max"],
-            measured_requests=int(measured.sum()),
+            measured_requests=int(cohort["sent_ns"].notna().sum()),
             ledger_mismatches=tuple((int(each["figure"]), str(each["text"])) for each in mismatches),
         )
     )

@@ -40,7 +40,7 @@ think_s = "fixed(1)"
 
 def offered_by(folder: Path, rows: Sequence[RequestRecord], **changes: Any) -> dict[str, Any]:
     told, requests = manifest(rows, **changes), frame(folder, rows)
-    return offered(requests, measured(requests), Clocks.of(folder, told, requests), told, float(told["warmup_s"]))
+    return offered(measured(requests), Clocks.of(folder, told, requests), told, float(told["warmup_s"]))
 
 
 def profile(load: str) -> dict[str, str]:
