@@ -24,7 +24,7 @@ def test_good_ended_well_and_kept_every_limit(tmp_path: Path) -> None:
     assert goodput({"ttft_ms": 300, "e2e_ms": 0.001}, frame(tmp_path / "b", rows), 10.0)["good"] == 0
     assert goodput({}, frame(tmp_path / "c", rows), 10.0) is None
     said = result_sentence({"goodput": found})
-    assert said.endswith("Goodput 0.40/s: 50.0 % of 8 requests ended well within TTFT 300 ms.")
+    assert said.endswith("Goodput 0.40/s: 50.0 % of 8 planned requests ended well within TTFT 300 ms.")
 
 
 @pytest.mark.parametrize("window_s", [None, 0.0])

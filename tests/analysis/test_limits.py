@@ -67,5 +67,6 @@ def test_rough_between_an_interval_and_a_comparison(tmp_path: Path) -> None:
 
 def test_checks_that_could_not_tell_say_what_they_would_need(tmp_path: Path) -> None:
     said = limits(tmp_path)
-    start = "Nothing is known of shuffling, stickiness, starvation: it takes the nodes of each session"
+    checks = "shuffling, stickiness, starvation, choice by prompt length, choice by hour, choice by worker"
+    start = f"Nothing is known of {checks}: it takes the nodes of each session"
     assert [each for each in said if each.startswith(start)]
