@@ -6,7 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -113,15 +113,14 @@ def _asked(args: argparse.Namespace, command: str) -> Asked:
     )
 
 
-def _count(least: int, most: int) -> type[int]:
-    class Count(int):
-        def __new__(cls, text: str) -> Count:
-            value = int(text)
-            if not least <= value <= most:
-                raise argparse.ArgumentTypeError(f"must be {least} to {most}, got {text}")
-            return super().__new__(cls, value)
+def _count(least: int, most: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be {least} to {most}, got {text}")
+        return value
 
-    return Count
+    return count
 
 
 def _parser() -> argparse.ArgumentParser:
