@@ -76,8 +76,8 @@ def test_exit_codes_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert caught.value.code == 2
 
 
-# ru_maxrss of a child begins with what its parent held when it forked, which is more the longer the tests run; VmHWM begins
-# anew with the program.
+# ru_maxrss of a child begins with what its parent held when it forked, which is more the longer the tests run; VmHWM
+# begins anew with the program.
 IMPORT_AND_TELL_PEAK = """
 import sys
 from loadtest.cli import main
