@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from loadtest.arguments import amount, whole
+
 EXIT_CODES = "exit codes: 0 pass, 3 an SLO missed or a ceiling met, 4 unfit (proves nothing), 1 could not run, 2 usage"
 # Programs of their own, with their own arguments: where each `main` is, and its line in our help.
 PROGRAMS = {
@@ -111,7 +113,7 @@ def _add_run(commands: Commands) -> None:
     )
     run.add_argument("profile", help="name of a profile in profiles/, or a .toml file")
     run.add_argument("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
-    run.add_argument("--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)")
+    run.add_argument("--workers", type=whole(1), default=2, metavar="N", help="worker processes (default %(default)s)")
     run.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where the run folder is made")
     run.add_argument("--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)")
     add_flags(run.add_argument_group("instead of what the profile says").add_argument)
@@ -132,12 +134,10 @@ def _add_plan(commands: Commands) -> None:
     plan.add_argument("profile", help="name of a profile in profiles/, or a .toml file")
     plan.add_argument("--json", action="store_true", help="print JSON instead of text")
     plan.add_argument("--picture", metavar="FILE", help="also draw the schedule, as SVG")
-    plan.add_argument("--answer-s", type=_amount, default=10.0, metavar="S", help="suppose that an answer takes S s")
-    plan.add_argument(
-        "--workers", type=_positive, default=2, metavar="N", help="worker processes (default %(default)s)"
-    )
-    plan.add_argument("--price-in", type=_amount, default=0.0, metavar="P", help="price of a million prompt tokens")
-    plan.add_argument("--price-out", type=_amount, default=0.0, metavar="P", help="price of a million output tokens")
+    plan.add_argument("--answer-s", type=amount, default=10.0, metavar="S", help="suppose that an answer takes S s")
+    plan.add_argument("--workers", type=whole(1), default=2, metavar="N", help="worker processes (default %(default)s)")
+    plan.add_argument("--price-in", type=amount, default=0.0, metavar="P", help="price of a million prompt tokens")
+    plan.add_argument("--price-out", type=amount, default=0.0, metavar="P", help="price of a million output tokens")
     plan.add_argument(
         "--seed", type=int, default=1, help="decides every arrival, text and length (default %(default)s)"
     )
@@ -185,7 +185,7 @@ def _add_workers(commands: Commands) -> None:
         epilog="exit codes: 0 printed, or all is well; 1 something is missing or differs, 2 usage",
     )
     workers.add_argument("--master", default="127.0.0.1", metavar="ADDRESS", help="where the workers find the master")
-    workers.add_argument("--count", type=_positive, default=2, metavar="N", help="worker processes in all")
+    workers.add_argument("--count", type=whole(1), default=2, metavar="N", help="worker processes in all")
     workers.add_argument("--profile", default="community", metavar="NAME", help="what is to be run")
     workers.add_argument("--check", action="store_true", help="check this machine instead of printing")
     workers.add_argument("--versions", default="", metavar="TEXT", help="with --check: what the master printed")
@@ -271,20 +271,6 @@ def _add_accuracy(commands: Commands) -> None:
     )
     trace.add_argument("run", type=Path, metavar="RUN", help="run folder")
     trace.set_defaults(command=_trace)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
-
-
-def _amount(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1e9, got {text}")
-    return value
 
 
 def _demo(args: argparse.Namespace) -> int:

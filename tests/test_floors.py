@@ -22,7 +22,7 @@ PACKAGE = REPO / "loadtest"
 
 FLOORS: list[set[str]] = [
     {"records", "clock", "quantiles", "fitness", "rank_score", "observed", "saturation"},
-    {"runfolder", "spool", "processes", "traffic", "client"},
+    {"runfolder", "spool", "processes", "arguments", "traffic", "client"},
     {"swarm", "collector", "simulator", "observe", "analysis"},
     {"report"},
     {"jobs"},

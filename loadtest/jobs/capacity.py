@@ -17,6 +17,7 @@ import msgspec
 
 from loadtest.analysis.capacity import End, Step, StepResult, capacity, misses_bound, next_step, step_verdict
 from loadtest.analysis.capacity_step import Interrupted, judge_step
+from loadtest.arguments import whole
 from loadtest.jobs.capacity_question import Question, QuestionError, read_question
 from loadtest.jobs.lock import Held, hold
 from loadtest.jobs.run import new_run_folder
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate-from", type=_seconds, metavar="R", help="first rate, which should pass (default: the profile's)")
     add("--rate-max", type=_seconds, metavar="R", help="never offer more; required unless the target is this machine")
     add("--rest-s", type=_rest, default=REST_S, metavar="S", help="pause between steps (default %(default)g)")
-    add("--workers", type=_count, default=2, metavar="N", help="worker processes (default %(default)s)")
+    add("--workers", type=whole(1, 1000), default=2, metavar="N", help="worker processes (default %(default)s)")
     add("--seed", type=int, default=1, metavar="N", help="of the first step; each has the next one")
     add("--dir", type=Path, metavar="DIR", help="folder of the search (default: runs/capacity-PROFILE-DIGEST)")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a host that is not this machine")
@@ -106,13 +107,6 @@ def _rest(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 86_400:
         raise argparse.ArgumentTypeError(f"must be 0 to 86400, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"must be 1 to 1000, got {text}")
     return value
 
 

@@ -11,6 +11,7 @@ from loadtest.analysis import baseline
 from loadtest.analysis.gate import GateRefused, Judgement, Side, judge, series_text, side_of
 from loadtest.analysis.gate_limits import LimitsError, limits_names, read_limits
 from loadtest.analysis.run_figures import RunFigures, read_runs
+from loadtest.arguments import whole
 from loadtest.report.gate_text import gate_console, gate_markdown, gate_suite
 from loadtest.report.junit import render_junit
 from loadtest.runfolder import RunFolderError, write_text
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--update-baseline", action="store_true", help="add these runs if they are fit and pass; begins a new series")
     add(
         "--keep",
-        type=_positive,
+        type=whole(1),
         default=baseline.KEEP,
         metavar="N",
         help="newest runs of a series that the baseline keeps (default %(default)s)",
@@ -116,10 +117,3 @@ def _parser() -> argparse.ArgumentParser:
     add("--junit", type=Path, metavar="FILE", help="also write JUnit XML")
     add("--markdown", type=Path, metavar="FILE", help="also write Markdown")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtest.arguments import whole
 from loadtest.clock import wall_ns
 from loadtest.observe.bill import DECIMALS_MAX, BillImport
 from loadtest.observe.importing import Import, files_of
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--charges", action="store_true", help="the files are bills: a line for each charge of a task")
     parser.add_argument(
         "--decimals",
-        type=_decimals,
+        type=whole(0, DECIMALS_MAX),
         default=0,
         metavar="N",
         help="with --charges: digits after the point down to the smallest unit; 18 where amounts are in whole COR "
@@ -113,13 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the account as JSON")
     return parser
-
-
-def _decimals(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= DECIMALS_MAX:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {DECIMALS_MAX}, got {value}")
-    return value
 
 
 def _observed(text: str) -> int | str:

@@ -6,13 +6,14 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from loadtest.analysis.gate_limits import LimitsError, limits_names, read_limits
 from loadtest.analysis.nights import Night
+from loadtest.arguments import whole
 from loadtest.clock import utc_text
 from loadtest.jobs.lock import Held, hold
 from loadtest.jobs.night import LOCK, NIGHTS, NightJob
@@ -113,16 +114,6 @@ def _asked(args: argparse.Namespace, command: str) -> Asked:
     )
 
 
-def _count(least: int, most: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be {least} to {most}, got {text}")
-        return value
-
-    return count
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="loadtest nightly",
@@ -144,9 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--dir", required=True, type=Path, metavar="DIR", help="where nights, history and baseline are kept")
     add("--profile", default="nightly", metavar="NAME", help="what each run offers (default %(default)s)")
     add("--control-profile", default="control", metavar="NAME", help="the same of the control (default %(default)s)")
-    add("--runs", type=_count(1, 100), default=6, metavar="N", help="runs of each side (default 6; 5 is the least)")
-    add("--spare", type=_count(0, 100), default=2, metavar="N", help="runs that may be made again (default 2)")
-    add("--workers", type=_count(1, 256), default=2, metavar="N", help="worker processes (default 2)")
+    add("--runs", type=whole(1, 100), default=6, metavar="N", help="runs of each side (default 6; 5 is the least)")
+    add("--spare", type=whole(0, 100), default=2, metavar="N", help="runs that may be made again (default 2)")
+    add("--workers", type=whole(1, 256), default=2, metavar="N", help="worker processes (default 2)")
     add("--slo", metavar="NAME_OR_FILE", help=f"fixed limits of every run: {', '.join(limits_names())}, or a file")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a host that is not this machine")
     add("--rate-ceiling", type=float, metavar="N", help="refuse profiles with more conversations per second")

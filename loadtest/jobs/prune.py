@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtest import runfolder
+from loadtest.arguments import amount, whole
 from loadtest.clock import wall_ns
 from loadtest.jobs.lock import holder_of
 from loadtest.runfolder import MANIFEST, TABLES, RunFolderError
@@ -178,20 +179,6 @@ def _size(count: int) -> str:
     return f"{count / GB:.2f} GB" if count >= GB / 10 else f"{count / 1e6:.1f} MB"
 
 
-def _nights(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return value
-
-
-def _gb(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1e9, got {text}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="loadtest prune",
@@ -205,10 +192,10 @@ def _parser() -> argparse.ArgumentParser:
         "exit codes: 0 done, 3 still above --max-gb, 1 something could not be removed, 2 usage",
     )
     parser.add_argument("dir", type=Path, metavar="DIR", help="folder of `loadtest nightly`, or any that holds runs")
-    parser.add_argument("--keep-nights", type=_nights, metavar="N", help="all rows of older nights than the last N go")
+    parser.add_argument("--keep-nights", type=whole(0), metavar="N", help="all rows of older nights than the last N go")
     parser.add_argument(
         "--max-gb",
-        type=_gb,
+        type=amount,
         metavar="G",
         help="rows go, oldest first and those of kept nights too, until DIR holds at most so many GB (10^9 bytes)",
     )

@@ -1,0 +1,34 @@
+"""Numbers on a command line: every bound at its edge, and the line that says it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+import pytest
+
+from loadtest.arguments import amount, whole
+
+
+@pytest.mark.parametrize(("least", "most", "text"), [(1, None, "1"), (1, None, "10"), (0, 36, "0"), (0, 36, "36")])
+def test_whole_numbers_within_their_bounds(least: int, most: int | None, text: str) -> None:
+    assert whole(least, most)(text) == int(text)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "text", "said"),
+    [
+        (1, None, "0", "must be 1 or more, got 0"),
+        (0, 36, "37", "must be 0 to 36, got 37"),
+        (2, 3, "-1", "must be 2 to 3"),
+    ],
+)
+def test_whole_numbers_beyond_them(least: int, most: int | None, text: str, said: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=said):
+        whole(least, most)(text)
+
+
+def test_amounts() -> None:
+    assert amount("0") == 0.0 and amount("2.5") == 2.5
+    for text in ("-0.1", "1e9", "nan", "inf"):
+        with pytest.raises(ArgumentTypeError, match="from 0 to 1e9"):
+            amount(text)
