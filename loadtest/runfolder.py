@@ -122,6 +122,14 @@ def write_text(path: Path, text: str) -> None:
     publish(partial, path)
 
 
+def write_asked(path: Path, text: str) -> None:
+    """Write a file where the user asked for it. RunFolderError: it cannot be written there."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); name another file") from None
+
+
 def publish(partial: Path, path: Path) -> None:
     """Let a file that was written under another name appear: flushed to disk, then renamed."""
     descriptor = os.open(partial, os.O_RDONLY)

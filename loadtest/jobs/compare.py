@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtest.analysis.comparison import CompareRefused, compare_runs
 from loadtest.report.compare_tables import compare_console, compare_markdown
-from loadtest.runfolder import RunFolderError, write_text
+from loadtest.runfolder import write_asked
 
 EXIT_PASS, EXIT_USAGE, EXIT_UNFIT = 0, 2, 4
 
@@ -23,20 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"loadtest compare: {error}", file=sys.stderr)
         return EXIT_USAGE
     if args.markdown is not None:
-        _write(args.markdown, compare_markdown(found))
+        write_asked(args.markdown, compare_markdown(found))
     if args.html is not None:
         from loadtest.report.compare_page import compare_html  # half a second of matplotlib
 
-        _write(args.html, compare_html(found))
+        write_asked(args.html, compare_html(found))
     print(compare_console(found), end="")
     return EXIT_UNFIT if found.unfit else EXIT_PASS
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,13 +14,13 @@ from loadtest.analysis.contest_rules import Rules, RulesError, load_rules, rules
 from loadtest.analysis.entrants import Entrants, EntrantsError, read_entrants, with_registry
 from loadtest.analysis.observed_standing import observed_entrants
 from loadtest.report.contest_tables import contest_csv, contest_html, contest_json, contest_text
-from loadtest.runfolder import write_text
+from loadtest.runfolder import write_asked
 
-EXIT_PASS, EXIT_NOT_MADE, EXIT_USAGE = 0, 1, 2
+EXIT_PASS, EXIT_USAGE = 0, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the payouts and write the files that were asked for. RunFolderError when a run folder cannot be read."""
+    """Print the payouts and write the files that were asked for. RunFolderError: a run unread, a file unwritten."""
     args = _parser().parse_args(argv)
     try:
         rules = load_rules(args.rules)
@@ -30,11 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     for path, render in ((args.csv, contest_csv), (args.html, contest_html)):
         if path is not None:
-            try:
-                write_text(path, render(found))
-            except OSError as error:
-                print(f"loadtest: {path}: cannot be written ({error.strerror})", file=sys.stderr)
-                return EXIT_NOT_MADE
+            write_asked(path, render(found))
     print(json.dumps(contest_json(found), indent=1) if args.json else contest_text(found))
     return EXIT_PASS
 

@@ -14,7 +14,7 @@ from loadtest.analysis.run_figures import RunFigures, read_runs
 from loadtest.arguments import whole
 from loadtest.report.gate_text import gate_console, gate_markdown, gate_suite
 from loadtest.report.junit import render_junit
-from loadtest.runfolder import RunFolderError, write_text
+from loadtest.runfolder import write_asked
 
 EXIT_USAGE = 2
 
@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     notes = _updated(args, found) if args.update_baseline else []
     if args.junit is not None:
-        _write(args.junit, render_junit([gate_suite(found)]))
+        write_asked(args.junit, render_junit([gate_suite(found)]))
     if args.markdown is not None:
-        _write(args.markdown, gate_markdown(found, notes))
+        write_asked(args.markdown, gate_markdown(found, notes))
     print(gate_console(found, notes), end="")
     return found.exit_code
 
@@ -74,13 +74,6 @@ def _updated(args: argparse.Namespace, found: Judgement) -> list[str]:
         baseline.add_runs(args.baseline / baseline.CONTROL, found.control.runs, args.keep)
     text = f"The baseline {args.baseline} has these {len(found.side.runs)} runs now"
     return [f"{text}, and has forgotten {len(forgotten)} older ones." if forgotten else f"{text}."]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def _parser() -> argparse.ArgumentParser:
