@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 NICENESS = 10
@@ -17,6 +21,21 @@ def stand_back() -> None:
     """
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+@contextmanager
+def signals_go_to(take: Callable[[int], object]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to `take`, by their number, and afterwards to whoever had them before."""
+
+    def taken(number: int, _: FrameType | None) -> None:
+        take(number)
+
+    before = {number: signal.signal(number, taken) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end(process: subprocess.Popen[Any], seconds: float) -> None:

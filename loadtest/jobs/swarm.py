@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
-from loadtest.processes import end
+from loadtest.processes import end, signals_go_to
 
 WORKERS_CONNECT_S = 60
 WORKER_END_S = 15
@@ -48,8 +46,14 @@ def run_swarm(
     command += ["--json-file", str(runs_dir / run_id / "locust")]
     master = _start(command)
     started: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int) -> None:
+        """To the master, which drains its workers, joins and reports; a second one cuts the drain."""
+        on_signal(number)
+        master.send_signal(number)
+
     try:
-        with _signals_forwarded(master, on_signal):
+        with signals_go_to(forward):
             for _ in range(workers):
                 command = [*locust, "--worker", "--master-port", str(port), "--loglevel", "WARNING"]
                 started.append(_start([*command, "--runs-dir", str(runs_dir)]))
@@ -67,22 +71,6 @@ def run_swarm(
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """In a process group of its own: a terminal's Ctrl-C comes to us, and from us to the master."""
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, process_group=0)
-
-
-@contextlib.contextmanager
-def _signals_forwarded(master: subprocess.Popen[bytes], on_signal: Callable[[int], object]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM go to the master, which drains its workers, joins and reports; a second one cuts the drain."""
-
-    def forward(number: int, _: FrameType | None) -> None:
-        on_signal(number)
-        master.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def free_port() -> int:
