@@ -32,6 +32,7 @@ from loadtest.analysis.nights import (
     run_to_run_sd,
 )
 from loadtest.clock import mono_ns, utc_text, wall_ns
+from loadtest.jobs.night_layout import BASELINE, HISTORY, METRICS, TREND
 from loadtest.jobs.night_runs import Asked, Interrupted, PieceFailed, attempt, preflight, useless
 from loadtest.report.history_metrics import history_metrics
 from loadtest.report.junit import render_junit
@@ -39,8 +40,6 @@ from loadtest.report.night_text import night_markdown, night_suites
 from loadtest.report.trend_page import trend_html
 from loadtest.runfolder import RunFolderError, write_text
 
-HISTORY, TREND, BASELINE, NIGHTS, LOCK = "history.parquet", "trend.html", "baseline", "nights", "night.lock"
-METRICS = "nightly.prom"
 KINDS: tuple[Kind, Kind] = (TARGET, CONTROL)
 _RESULTS = {0: "pass", 3: "its profile's limits were missed, or a ceiling met"}
 FAILED_RUNS_MAX = 2  # then the target is gone, or we are

@@ -1,4 +1,4 @@
-"""What a night does with the network: the preflight, and one attempt at a run of the target or of the control,.
+"""What a night does with the network: the preflight, and one attempt at a run of the target or of the control.
 
 A target run has its number as its seed, every night; a control run is the same to the last request, against a
 simulator of ours that begins anew for each of them.

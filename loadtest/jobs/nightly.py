@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from loadtest.analysis.gate_limits import LimitsError, limits_names, read_limits
 from loadtest.analysis.nights import Night
 from loadtest.arguments import whole
 from loadtest.clock import utc_text
 from loadtest.jobs.lock import Held, hold
-from loadtest.jobs.night import LOCK, NIGHTS, NightJob
+from loadtest.jobs.night import NightJob
+from loadtest.jobs.night_layout import LOCK, NIGHTS
 from loadtest.jobs.night_runs import Asked, Interrupted
+from loadtest.processes import signals_go_to
 from loadtest.report.night_text import headlines
 from loadtest.swarm.preflight import SetupError, check_permission, resolve_targets
 from loadtest.traffic.profile import ProfileError, load_profile
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with hold(args.dir / LOCK) as left_behind:
             if left_behind:
                 print(f"loadtest nightly: {left_behind}", file=sys.stderr)
-            with _signals_end_the_night():
+            with signals_go_to(_interrupt):
                 return _make(asked, args.dir)
     except (Held, OSError) as error:
         print(f"loadtest nightly: {error}", file=sys.stderr)
@@ -74,19 +73,9 @@ def _new_folder(nights: Path) -> Path:
     raise OSError(f"{nights}: {NIGHTS_A_DAY_MAX - 1} nights of {day} are enough; move some away")
 
 
-@contextmanager
-def _signals_end_the_night() -> Iterator[None]:
+def _interrupt(_: int) -> None:
     """Ctrl-C and SIGTERM between runs; during a run they go to it, and it drains first (`run_swarm`)."""
-
-    def interrupted(_: int, __: FrameType | None) -> None:
-        raise Interrupted
-
-    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    raise Interrupted
 
 
 def _asked(args: argparse.Namespace, command: str) -> Asked:

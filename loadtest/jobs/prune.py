@@ -21,11 +21,11 @@ from loadtest import runfolder
 from loadtest.arguments import amount, whole
 from loadtest.clock import wall_ns
 from loadtest.jobs.lock import holder_of
+from loadtest.jobs.night_layout import BASELINE, LOCK, NIGHTS
 from loadtest.runfolder import MANIFEST, TABLES, RunFolderError
 
 EXIT_PASS, EXIT_NOT_MADE, EXIT_USAGE, EXIT_TOO_LARGE = 0, 1, 2, 3
 HEAVY = ("joined", *TABLES, "bodies", "spool")
-NIGHTS, BASELINE, LOCK = "nights", "baseline", "night.lock"  # the layout of `loadtest nightly`
 DEPTH_MAX = 6  # nights/DATE/runs/RUN is 4 deep
 GB = 1_000_000_000
 # A run that has no report yet is written or joined; when nothing has happened in it for a day, nobody does either.
