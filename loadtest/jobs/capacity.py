@@ -18,7 +18,7 @@ import msgspec
 from loadtest.analysis.capacity import End, Step, StepResult, capacity, misses_bound, next_step, step_verdict
 from loadtest.analysis.capacity_step import Interrupted, judge_step
 from loadtest.arguments import whole
-from loadtest.jobs.capacity_question import Question, QuestionError, read_question
+from loadtest.jobs.capacity_question import Question, QuestionError, counted, read_question
 from loadtest.jobs.lock import Held, hold
 from loadtest.jobs.run import new_run_folder
 from loadtest.jobs.swarm import run_swarm
@@ -195,13 +195,10 @@ def _bounds(question: Question, done: Sequence[StepResult], step: Step) -> list[
     effect = max(effects, default=EFFECT_SUPPOSED)
     words: list[str] = []
     for slo in question.slos:
-        metric, _, level = str(slo["metric"]).rpartition("_p")
-        if slo["kind"] == "min":
-            metric, limit, share = "e2e_ms", "inf", float(slo["limit"])
-        else:
-            limit, share = f"{slo['limit']:g}", float(level) / 100
-        if metric != "itl_ms" and share < 1:
-            words += ["--misses-max", f"{metric}:{limit}:{misses_bound(_turns(question, step), share, effect)}"]
+        each = counted(slo)
+        if each is not None and each.share < 1:
+            bound = misses_bound(_turns(question, step), each.share, effect)
+            words += ["--misses-max", f"{each.metric}:{each.limit:g}:{bound}"]
     return words
 
 

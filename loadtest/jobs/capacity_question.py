@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,6 +38,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(json.dumps(msgspec.to_builtins(self), sort_keys=True).encode()).hexdigest()[:8]
 
 
+class Counted(NamedTuple):
+    """A share `share` of the turns must have a `metric` of at most `limit`."""
+
+    metric: str
+    limit: float
+    share: float
+
+
 class QuestionError(ValueError):
     """It cannot be asked like this: one line for each mistake."""
 
@@ -60,7 +69,7 @@ def read_question(args: argparse.Namespace) -> tuple[Question, Profile]:
         rate_max=args.rate_max or rate_from * 1000,
         step_s=args.step_s,
         seed=args.seed,
-        shares=tuple(share for slo in slos if (share := _share(slo))),
+        shares=tuple(each.share for slo in slos if (each := counted(slo)) and each.share),
         turns_per_conversation=_turns(profile, args.seed),
     )
     question = Question(
@@ -75,12 +84,12 @@ def read_question(args: argparse.Namespace) -> tuple[Question, Profile]:
     return question, profile
 
 
-def _share(slo: dict[str, Any]) -> float:
-    """The share of turns that must keep it; 0 for ITL, which is not counted by turns."""
-    metric, _, level = str(slo["metric"]).rpartition("_p")
+def counted(slo: dict[str, Any]) -> Counted | None:
+    """An objective by turns; None for ITL, which is none. `ok_share` asks each turn to end at all."""
     if slo["kind"] == "min":
-        return float(slo["limit"])
-    return 0.0 if metric == "itl_ms" else float(level) / 100
+        return Counted("e2e_ms", math.inf, float(slo["limit"]))
+    metric, _, level = str(slo["metric"]).rpartition("_p")
+    return None if metric == "itl_ms" else Counted(metric, float(slo["limit"]), float(level) / 100)
 
 
 def _turns(profile: Profile, seed: int) -> float:
