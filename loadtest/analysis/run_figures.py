@@ -172,7 +172,7 @@ def _percentile(cell: Mapping[str, Any], level: str) -> float | None:
 def _target_versions(manifest: Mapping[str, Any]) -> str:
     """What the targets said of themselves when the run began, if they were asked and told."""
     told = [
-        (str(target.get("name")), _part(target, "info").get("version") or target.get("version"))
+        (str(target.get("name")), _part(target, "info").get("version"))
         for target in manifest.get("targets") or []
         if isinstance(target, dict)
     ]

@@ -55,7 +55,7 @@ class NightJob:
         self,
         asked: Asked,
         folder: Path,
-        check: Callable[[Asked, Path], tuple[str, str]] = preflight,
+        check: Callable[[Asked, Path], str] = preflight,
         attempt: Callable[[Asked, Path, Kind, int], NightRun] = attempt,
         draw: Callable[[Sequence[HistoryRow]], str] = trend_html,
     ) -> None:
@@ -75,7 +75,7 @@ class NightJob:
         """Do every piece that can be done; never raises for what fails inside one."""
         self.write()
         try:
-            if self._do("preflight", self._preflight) and self._make_runs():
+            if self._do("preflight", partial(self._check, self._asked, self._folder)) and self._make_runs():
                 judged = self._do("gate", self._gate)
             else:
                 judged = False
@@ -139,10 +139,6 @@ class NightJob:
     def _skip(self, name: str, why: str) -> None:
         self.night.pieces.append(Piece(name, "skipped", 0.0, why))
 
-    def _preflight(self) -> str:
-        text, self.night.target_versions = self._check(self._asked, self._folder)
-        return text
-
     def _make_runs(self) -> bool:
         """Target and control in turns; whether there are enough of both to be judged."""
         failed = 0
@@ -165,6 +161,8 @@ class NightJob:
             # An unfit run with no spare left is judged: it makes the night void, in the open.
             used = made.figures is not None and not again
             self.night.runs.append(replace(made, used=used, text=why))
+            if kind == TARGET and used and made.figures is not None and made.figures.target_versions:
+                self.night.target_versions = made.figures.target_versions
             if not again:
                 text = "; ".join([*told, why or f"{made.folder}: {_RESULTS.get(made.exit_code or 0, '')}"])
                 if used:
@@ -192,7 +190,7 @@ class NightJob:
 
     def _tell_new_versions(self, before: Sequence[HistoryRow]) -> None:
         told = [row.target_versions for row in before if row.kind == TARGET and row.host == self.night.host]
-        if told and told[-1] != self.night.target_versions:
+        if self.night.used(TARGET) and told and told[-1] != self.night.target_versions:
             was, now = (text or "none told" for text in (told[-1], self.night.target_versions))
             self.night.sentences.append(f"The target's version changed since the last night: {was} before, {now} now.")
 

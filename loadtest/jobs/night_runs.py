@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +20,13 @@ from loadtest import runfolder
 from loadtest.analysis.gate_limits import Limit
 from loadtest.analysis.nights import TARGET, Kind, NightRun
 from loadtest.analysis.run_figures import read_run
-from loadtest.client.control import ControlClient, ControlError
-from loadtest.client.routes import ROUTER_INFO
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import run_swarm
 from loadtest.processes import end
-from loadtest.records import Target
-from loadtest.swarm.preflight import key_of
 from loadtest.traffic.profile import Profile
 
 CHECK_S = 300.0  # about ten requests to each target, most of them short
 RUN_MARGIN_S = 300.0  # processes that start, look-ups, join and report
-INFO_S = 10.0
 # One node of a fixed seed, at half speed: a TTFT of 0.4 s, so that a few ms of ours are no shift of the control.
 CONTROL_NETWORK = ("--scenario", "control", "--seed", "1", "--speed", "0.5")
 CONTROL_SEED = 1
@@ -55,7 +50,6 @@ class Asked:
     control_profile: Profile
     profile_name: str
     control_name: str
-    targets: tuple[Target, ...]
     top: Path
     runs: int
     spare: int
@@ -66,8 +60,8 @@ class Asked:
     command: str
 
 
-def preflight(asked: Asked, night: Path) -> tuple[str, str]:
-    """`loadtest check`, then what the targets say of themselves; what was seen and their versions. PieceFailed."""
+def preflight(asked: Asked, night: Path) -> str:
+    """`loadtest check`, kept as check.json; what was seen, in one line. PieceFailed."""
     command = [sys.executable, "-m", "loadtest", "check", "--host", asked.host, "--profile", asked.profile_name]
     command += ["--json", *asked.check_permission]
     try:
@@ -84,7 +78,7 @@ def preflight(asked: Asked, night: Path) -> tuple[str, str]:
         failed = [f"{target}: {row['check']}: {row['seen']}" for target, row in rows if row["level"] == "fail"]
         raise PieceFailed("; ".join(failed) or f"`loadtest check` ended with code {done.returncode}")
     warned = sum(row["level"] == "warn" for _, row in rows)
-    return f"{len(rows)} checks, {warned} warnings, see check.json", target_versions(asked.targets)
+    return f"{len(rows)} checks, {warned} warnings, see check.json"
 
 
 def attempt(asked: Asked, night: Path, kind: Kind, number: int) -> NightRun:
@@ -145,20 +139,6 @@ def _control_run(asked: Asked, runs_dir: Path, made: NightRun, on_signal: Callab
             return run_swarm(asked.control_name, url, 1, runs_dir, made.run, options, limit_s, on_signal)
         finally:
             end(simulator, SIMULATOR_END_S)
-
-
-def target_versions(targets: Sequence[Target]) -> str:
-    """What each router among the targets says its version is, "name=version, ..."; others are left out."""
-    told: dict[str, str] = {}
-    for target in targets:
-        try:
-            with ControlClient(target.url or "", key_of(target), total_s=INFO_S) as client:
-                info = client.get_json(ROUTER_INFO)
-        except ControlError:
-            continue  # an endpoint of OpenAI's API has no such route
-        if isinstance(info, dict) and info.get("version") is not None:
-            told[target.name] = str(info["version"])[:100]
-    return ", ".join(f"{name}={version}" for name, version in told.items())
 
 
 def _limit_s(profile: Profile) -> float:

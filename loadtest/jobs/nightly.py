@@ -91,7 +91,6 @@ def _asked(args: argparse.Namespace, command: str) -> Asked:
         control_profile=control,
         profile_name=args.profile,
         control_name=args.control_profile,
-        targets=targets,
         top=args.dir,
         runs=args.runs,
         spare=args.spare,

@@ -40,7 +40,7 @@ def infos(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _text(info: Any) -> str:
-    """`info` is {"path", "text"} or {"path", "error"}."""
+    """`info` is {"path", "text"} or {"path", "error"}; the version, where it has one, stands in its text."""
     if not isinstance(info, dict):
         return ""
     return f"GET {info.get('path')}\n{info.get('text') or info.get('error') or ''}"

@@ -105,3 +105,11 @@ def test_json_and_back(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_joined_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"no summary\.json; run `loadtest join"):
         read_run(write_run(tmp_path, [turn(0)]))
+
+
+def test_versions_are_those_that_targets_told() -> None:
+    asked = {"path": "/api/v1/info", "text": "{...}"}
+    infos = [asked | {"version": "1.4"}, asked, {"path": "/api/v1/info", "error": "timeout: ReadTimeout"}, None]
+    manifest = {"targets": [{"name": f"t{i}", "info": info} for i, info in enumerate(infos)]}
+    assert run_figures({"schema_version": 1}, manifest, Path("r")).target_versions == "t0=1.4"
+    assert run_figures({"schema_version": 1}, {"targets": [{"name": "t"}]}, Path("r")).target_versions == ""

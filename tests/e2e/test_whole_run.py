@@ -19,7 +19,9 @@ from loadtest.analysis import metrics
 from loadtest.analysis.accuracy import accuracy
 from loadtest.analysis.frames import to_frame
 from loadtest.analysis.percentiles import quantile
+from loadtest.analysis.run_figures import read_run
 from loadtest.report.wording import window_text
+from loadtest.simulator.control import VERSION
 from loadtest.traffic.profile import load_profile
 from loadtest.traffic.schedule import Schedule
 
@@ -59,6 +61,8 @@ def test_master_and_two_workers(network: Network, tmp_path: Path) -> None:
     assert page.digits_outside([*texts(summary), window_text(summary["run"])]) == []
     assert {target["info"]["path"] for target in manifest["targets"]} == {"/api/v1/info", "/v1/models"}
     assert all(target["info"]["text"] for target in manifest["targets"])
+    routers = [target["name"] for target in manifest["targets"] if target["info"]["path"] == "/api/v1/info"]
+    assert routers and read_run(result.run).target_versions == ", ".join(f"{name}={VERSION}" for name in routers)
     assert json.loads((result.run / "vllm-bench.json").read_text())["completed"] > 0
 
     # The report sets what the even arrivals of the profile give beside what was drawn and sent.

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from made_runs import figures, made_side
+from msgspec.structs import replace
 
 from loadtest.analysis.baseline import read_baseline
 from loadtest.analysis.gate_limits import Limit
@@ -37,7 +38,6 @@ def asked(top: Path, **changes: Any) -> Asked:
         "control_profile": load_profile("control"),
         "profile_name": "nightly",
         "control_name": "control",
-        "targets": (),
         "top": top,
         "runs": RUNS,
         "spare": 0,
@@ -53,10 +53,12 @@ def asked(top: Path, **changes: Any) -> Asked:
 class Played:
     """Attempts that give stated figures, in order; an exception or an exit code stands for a run that gives none."""
 
-    def __init__(self, night: str, **factors: float) -> None:
+    def __init__(self, night: str, version: str = "main=1.0", **factors: float) -> None:
         draw = np.random.default_rng(len(night) + sum(map(ord, night)))
         self.night = night
-        self.target: list[RunFigures | int | BaseException] = list(made_side(f"{night}r", RUNS, draw, 0.02, **factors))
+        self.target: list[RunFigures | int | BaseException] = [
+            replace(each, target_versions=version) for each in made_side(f"{night}r", RUNS, draw, 0.02, **factors)
+        ]
         control = made_side(f"{night}c", RUNS, draw, 0.01)
         self.control: list[RunFigures | int | BaseException] = [
             figures(each.run, profile="control", profile_hash="c" * 16, ttft_ms_p50=each.ttft_ms_p50)
@@ -85,8 +87,8 @@ class Played:
         )
 
 
-def well(_: Asked, __: Path) -> tuple[str, str]:
-    return "12 checks", "main=1.0"
+def well(_: Asked, __: Path) -> str:
+    return "12 checks"
 
 
 def rows_only(rows: Sequence[HistoryRow]) -> str:
@@ -183,7 +185,7 @@ def test_a_control_that_moved_makes_the_night_void_however_slow_the_target(tmp_p
 
 
 def test_a_target_that_cannot_be_measured_gets_no_run(tmp_path: Path) -> None:
-    def nobody(_: Asked, __: Path) -> tuple[str, str]:
+    def nobody(_: Asked, __: Path) -> str:
         raise PieceFailed("main: reach: no answer: connect_error")
 
     played = Played("a")
@@ -278,9 +280,26 @@ def test_a_run_that_missed_its_own_slo_fails_the_first_night(tmp_path: Path) -> 
 
 def test_a_new_version_of_the_target_is_told(tmp_path: Path) -> None:
     begun(tmp_path)
-    make(tmp_path, "2026-11-02", Played("b"), check=lambda *_: ("", "main=<b>2.0</b>"))
+    make(tmp_path, "2026-11-02", Played("b", "main=<b>2.0</b>"))
     text, _ = said(tmp_path, "2026-11-02")
     assert "version changed" in text and "main=1.0 before" in text and "<b>" not in text.replace("\\<b", "")
+
+
+def test_a_night_without_a_run_knows_of_no_new_version(tmp_path: Path) -> None:
+    begun(tmp_path)
+    played = Played("b")
+    played.target[:2] = [1, 1]
+    make(tmp_path, "2026-11-02", played)
+    assert "version changed" not in said(tmp_path, "2026-11-02")[0]
+
+
+def test_a_run_that_was_told_no_version_has_that_of_its_night(tmp_path: Path) -> None:
+    played = Played("a")
+    played.target[2] = figures("deaf")
+    night = make(tmp_path, "2026-11-01", played)
+    assert night.target_versions == "main=1.0"
+    told = {row.run: row.target_versions for row in read_history(tmp_path / "history.parquet") if row.kind == "target"}
+    assert len(told) == RUNS and told["deaf"] == "main=1.0"
 
 
 # The command.
