@@ -44,9 +44,10 @@ def utc_stamp() -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall_ns() / 1e9))
 
 
-def utc_text() -> str:
-    """Now, to be read: 2026-11-22T10:45:00Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_ns() / 1e9))
+def utc_text(at_ns: int | None = None) -> str:
+    """An instant of `wall_ns`, or now, to be read, cut to the second: 2026-11-22T10:45:00Z."""
+    at_s = (wall_ns() if at_ns is None else at_ns) // 1_000_000_000
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))
 
 
 def cpu_ns() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
 from loadtest.analysis.offered import end_s, offered
 from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, number, present_quantile
+from loadtest.clock import utc_text
 from loadtest.fitness import Figures, Reason, unfit_reasons
 from loadtest.quantiles import LogHistogram
 from loadtest.records import SCHEMA_VERSION, Outcome, Phase
@@ -170,9 +170,7 @@ _OF_MANIFEST = ("encoding", "history", "time_scale", "command", "users", "host",
 
 
 def _utc(wall_ns: int | None) -> str | None:
-    if wall_ns is None:
-        return None
-    return datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if wall_ns is None else utc_text(wall_ns)
 
 
 def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clusters: Clusters) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,13 +13,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtest import runfolder
 from loadtest.arguments import amount, whole
-from loadtest.clock import wall_ns
+from loadtest.clock import utc_text, wall_ns
 from loadtest.jobs.lock import holder_of
 from loadtest.jobs.night_layout import BASELINE, LOCK, NIGHTS
 from loadtest.runfolder import MANIFEST, TABLES, RunFolderError
@@ -160,8 +159,7 @@ def _night_of(run: Path, top: Path, manifest: dict[str, Any]) -> str:
     parts = run.relative_to(top).parts
     if len(parts) > 2 and parts[0] == NIGHTS:
         return parts[1]
-    started_ns = manifest.get("started_wall_ns") or 0
-    return datetime.fromtimestamp(started_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d")
+    return utc_text(manifest.get("started_wall_ns") or 0)[:10]
 
 
 def _in_progress(run: Path, manifest: dict[str, Any], now_ns: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
+from loadtest.clock import utc_text
 from loadtest.records import HOLE_FACTOR, NodeSnapshot
 
 LISTED_MAX = 200  # of holes, nodes and resets; all are counted
@@ -126,8 +126,3 @@ class History:
             "counter_resets_listed": self._resets,
             "rows_out_of_order": self._backward,
         }
-
-
-def utc_text(wall_ns: int) -> str:
-    """An instant for people, to the second."""
-    return datetime.fromtimestamp(wall_ns // _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

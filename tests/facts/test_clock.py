@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from loadtest.clock import (
     OffsetFilter,
     measure_wall_offset,
     mono_ns,
+    utc_text,
     wall_ns,
 )
 
@@ -172,3 +174,14 @@ def test_the_simulated_network_is_what_it_says() -> None:
         10 * SECOND + 12,
     )
     assert Fraction(network.offset_at(20 * SECOND) - network.offset_at(0), 20 * SECOND) == Fraction(50, 10**6)
+
+
+@given(st.integers(-(10**18), 2**63 - 1))
+def test_an_instant_is_told_by_the_second_it_lies_in(at_ns: int) -> None:
+    assert utc_text(at_ns) == datetime.fromtimestamp(at_ns // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_text_of_no_instant_is_of_now() -> None:
+    before = wall_ns()
+    told = utc_text()
+    assert utc_text(before) <= told <= utc_text(wall_ns())
