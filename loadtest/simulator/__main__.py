@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from loadtest.arguments import whole
 from loadtest.clock import mono_ns, wall_ns
 from loadtest.records import TruthRecord
 from loadtest.runfolder import write_text
@@ -44,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
-    parser.add_argument("--port", type=_port, default=5010, help="port; 0 takes any free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=whole(0, 65535), default=5010, help="port; 0 takes any free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--port-file", type=Path, metavar="FILE", help="write the port to FILE as soon as the server is ready"
     )
@@ -57,7 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_FILE",
         help=f"which network: {', '.join(scenario_names())}, or a .toml file (default: %(default)s)",
     )
-    parser.add_argument("--nodes", type=_nodes, help="how many nodes work in the network (default: the scenario's)")
+    parser.add_argument(
+        "--nodes", type=whole(1, 500), help="how many nodes work in the network (default: the scenario's)"
+    )
     parser.add_argument(
         "--fault",
         action="append",
@@ -113,20 +118,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="an answer in one piece that takes longer is the proxy's page with status 504 (default: %(default)g)",
     )
     return parser
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"must be 0 to 65535, got {value}")
-    return value
-
-
-def _nodes(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 500:
-        raise argparse.ArgumentTypeError(f"must be 1 to 500, got {value}")
-    return value
 
 
 def _days(text: str) -> float:
