@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtest.analysis.baseline import same_series
+from loadtest.analysis.gate_baseline import same_series
 from loadtest.analysis.regression import Compared, compare_sides
 from loadtest.analysis.run_figures import RunFigures, read_summary, run_figures
 from loadtest.runfolder import read_manifest

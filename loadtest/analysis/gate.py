@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.analysis.baseline import in_order, same_series
+from loadtest.analysis.gate_baseline import in_order, same_series
 from loadtest.analysis.gate_limits import Held, Limit, hold
 from loadtest.analysis.regression import RUNS_MIN, Compared, compare_sides
 from loadtest.analysis.run_figures import RunFigures

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.analysis import baseline
+from loadtest.analysis import gate_baseline
 from loadtest.analysis.gate import GateRefused, Judgement, Side, judge, series_text, side_of
 from loadtest.analysis.gate_limits import LimitsError, limits_names, read_limits
 from loadtest.analysis.run_figures import RunFigures, read_runs
@@ -47,8 +47,8 @@ def _judged(args: argparse.Namespace) -> Judgement:
     if args.baseline is not None:
         if not args.baseline.is_dir() and not args.update_baseline:
             raise GateRefused(f"{args.baseline}: no baseline is here; --update-baseline begins one with these runs")
-        known = baseline.read_baseline(args.baseline)
-        known_control = baseline.read_baseline(args.baseline / baseline.CONTROL)
+        known = gate_baseline.read_baseline(args.baseline)
+        known_control = gate_baseline.read_baseline(args.baseline / gate_baseline.CONTROL)
     side = side_of(read_runs(args.runs), known, "run")
     _refuse_other_series(side, known, args, "run")
     control = side_of(read_runs(args.control), known_control, "control run") if args.control else None
@@ -69,9 +69,9 @@ def _updated(args: argparse.Namespace, found: Judgement) -> list[str]:
     """Put the runs into the baseline if they may: what was done, in words."""
     if found.word not in ("pass", "begun"):
         return ["The baseline was not updated: it takes fit runs that passed."]
-    forgotten = baseline.add_runs(args.baseline, found.side.runs, args.keep)
+    forgotten = gate_baseline.add_runs(args.baseline, found.side.runs, args.keep)
     if found.control is not None:
-        baseline.add_runs(args.baseline / baseline.CONTROL, found.control.runs, args.keep)
+        gate_baseline.add_runs(args.baseline / gate_baseline.CONTROL, found.control.runs, args.keep)
     text = f"The baseline {args.baseline} has these {len(found.side.runs)} runs now"
     return [f"{text}, and has forgotten {len(forgotten)} older ones." if forgotten else f"{text}."]
 
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--keep",
         type=whole(1),
-        default=baseline.KEEP,
+        default=gate_baseline.KEEP,
         metavar="N",
         help="newest runs of a series that the baseline keeps (default %(default)s)",
     )

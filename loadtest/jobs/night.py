@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from loadtest.analysis import baseline
+from loadtest.analysis import gate_baseline
 from loadtest.analysis.gate import GateRefused, Judgement, judge, side_of
 from loadtest.analysis.nights import (
     CONTROL,
@@ -174,7 +174,8 @@ class NightJob:
 
     def _gate(self) -> str:
         top, night = self._asked.top / BASELINE, self.night
-        known, known_control = baseline.read_baseline(top), baseline.read_baseline(top / baseline.CONTROL)
+        known = gate_baseline.read_baseline(top)
+        known_control = gate_baseline.read_baseline(top / gate_baseline.CONTROL)
         side = side_of(night.used(TARGET), known, "run")
         control = side_of(night.used(CONTROL), known_control, "control run")
         night.run_to_run_sd = run_to_run_sd(night.used(TARGET))
@@ -200,8 +201,8 @@ class NightJob:
 
     def _update_baseline(self) -> str:
         top = self._asked.top / BASELINE
-        forgotten = baseline.add_runs(top, self.night.used(TARGET))
-        baseline.add_runs(top / baseline.CONTROL, self.night.used(CONTROL))
+        forgotten = gate_baseline.add_runs(top, self.night.used(TARGET))
+        gate_baseline.add_runs(top / gate_baseline.CONTROL, self.night.used(CONTROL))
         added = len(self.night.used(TARGET))
         return f"{added} runs added" + (f", {len(forgotten)} older ones forgotten" if forgotten else "")
 

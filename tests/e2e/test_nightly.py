@@ -17,7 +17,7 @@ import pytest
 from conftest import wait_for
 from nightly_workflow import Done, run_steps
 
-from loadtest.analysis.baseline import read_baseline
+from loadtest.analysis.gate_baseline import read_baseline
 from loadtest.analysis.nights import read_history
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.swarm import free_port

@@ -16,7 +16,7 @@ import pytest
 from made_runs import figures, made_side
 from msgspec.structs import replace
 
-from loadtest.analysis.baseline import read_baseline
+from loadtest.analysis.gate_baseline import read_baseline
 from loadtest.analysis.gate_limits import Limit
 from loadtest.analysis.nights import HistoryRow, Kind, Night, NightRun, read_history
 from loadtest.analysis.run_figures import METRIC, RunFigures
