@@ -1,4 +1,4 @@
-"""What all our pages share: a template engine that escapes everything, and one style sheet."""
+"""What all our pages share: an engine that escapes everything, the frame (frame.html), and one style sheet."""
 
 from __future__ import annotations
 
