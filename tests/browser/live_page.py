@@ -1,11 +1,10 @@
-"""A master with its web page before a simulated network, and a browser that complains to a list: what the browser
-tests and the script of screenshots share."""
+"""A master with its web page before a simulated network, and a person at that page: what the tests of live pages and
+the script of screenshots share."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from loadtest.processes import end
 
 REPO = Path(__file__).resolve().parents[2]
 SHOTS = REPO / "build" / "screenshots"  # kept for CI to collect
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 END_S = 90
 WAIT_MS = 60_000
 
@@ -97,25 +95,6 @@ def wait_for(what: str, true: Callable[[], bool], page: Any, seconds: float = WA
     while not true():
         assert not deadline.over(), f"waited {seconds:.0f} s for {what}"
         page.wait_for_timeout(250)
-
-
-@contextmanager
-def browser(playwright: Any) -> Iterator[Any]:
-    path = shutil.which("chromium")
-    assert path, "make test-long installs chromium"
-    started = playwright.chromium.launch(executable_path=path, args=FLAGS)
-    try:
-        yield started
-    finally:
-        started.close()
-
-
-def watched(page: Any, said: list[str]) -> Any:
-    """The page, with all that it complains of going to `said`; a dialog would be a script that ran."""
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    return page
 
 
 def shot(page: Any, name: str, folder: Path = SHOTS, **options: Any) -> None:

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from live_page import REPO, WAIT_MS, browser, open_form, shot, shown, site, start, wait_for, watched
-from playwright.sync_api import sync_playwright
+from chromium import browser, watched
+from live_page import REPO, WAIT_MS, open_form, shot, shown, site, start, wait_for
 
 PICTURES = REPO / "docs" / "img"
 WIDE = {"width": 1150, "height": 640}
@@ -22,8 +22,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as scratch,
         site(Path(scratch), "--profile", "demo", "--duration", "90", "--no-report") as where,
-        sync_playwright() as playwright,
-        browser(playwright) as chromium,
+        browser() as chromium,
     ):
         page = watched(chromium.new_page(viewport=WIDE), where.said)
         open_form(page, where)

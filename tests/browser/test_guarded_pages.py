@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from live_page import WAIT_MS, Site, browser, shot, shown, site, start, wait_for, watched
+from chromium import browser, watched
+from live_page import WAIT_MS, Site, shot, shown, site, start, wait_for
 
 from loadtest import observed, runfolder
 from loadtest.clock import wall_ns
@@ -50,8 +51,6 @@ LOCUSTS = ("/", "/stats/requests", "/stats/report", "/exceptions", "/tasks", "/l
 
 
 def test_a_login_markup_and_secrets(tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
     profile = tmp_path / "guarded.toml"
     profile.write_text(PROFILE)
     options = ("--profile", str(profile), "--web-login", "--no-observe", "--no-report")
@@ -59,8 +58,7 @@ def test_a_login_markup_and_secrets(tmp_path: Path) -> None:
     bodies: dict[str, str] = {}
     with (
         site(tmp_path, *options, workers=WORKERS, environment=environment) as where,
-        sync_playwright() as playwright,
-        browser(playwright) as chromium,
+        browser() as chromium,
     ):
         context = chromium.new_context(viewport={"width": 1400, "height": 1000})
         page = watched(context.new_page(), where.said)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import browser, opened, sideways_px
 
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.jobs.run import new_run_folder
@@ -18,7 +18,6 @@ from loadtest.processes import end
 
 pytestmark = pytest.mark.long
 A4_WIDTH_PX = round((210 - 2 * 12) / 25.4 * 96)  # less the margins of the page's own style
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="module")
@@ -35,60 +34,36 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
 def test_the_page(run: Path, width: int, scheme: str) -> None:
-    from playwright.sync_api import sync_playwright
-
-    browser_path = shutil.which("chromium")
-    assert browser_path, "make test-long installs chromium"
-    said: list[str] = []
-    asked: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        try:
-            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto((run / "report.html").as_uri())
-            summary = json.loads((run / "summary.json").read_text())
-            text = page.inner_text("body")
-            assert summary["fit"]["verdict"].upper() in text
-            assert f"{summary['account']['planned']:,} planned" in text
-            assert page.locator("svg").count() >= 4
-            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert overflow <= 0, "the page scrolls sideways"
-            page.screenshot(path=run / f"page-{width}-{scheme}.png", full_page=True)
-        finally:
-            browser.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    with browser() as chromium, opened(chromium, run / "report.html", width, scheme) as page:
+        summary = json.loads((run / "summary.json").read_text())
+        text = page.inner_text("body")
+        assert summary["fit"]["verdict"].upper() in text
+        assert f"{summary['account']['planned']:,} planned" in text
+        assert page.locator("svg").count() >= 4
+        assert sideways_px(page) <= 0, "the page scrolls sideways"
+        page.screenshot(path=run / f"page-{width}-{scheme}.png", full_page=True)
 
 
 def test_paper(run: Path, tmp_path: Path) -> None:
     """A4 pages that lose nothing at the right, with letters one can read and everything that the screen folds."""
-    from playwright.sync_api import sync_playwright
-
     paper = tmp_path / "report.pdf"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        try:
-            page = browser.new_page(viewport={"width": A4_WIDTH_PX, "height": 1000}, color_scheme="dark")
-            page.goto((run / "report.html").as_uri())
-            page.pdf(path=paper, prefer_css_page_size=True)
-            page.emulate_media(media="print", color_scheme="dark")
-            assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
-            cut_off = page.evaluate(
-                "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
-            )
-            smallest = page.evaluate(
-                "Math.min(...[...document.querySelectorAll('body :not(svg *)')].filter(e => e.offsetParent && "
-                "e.innerText).map(e => parseFloat(getComputedStyle(e).fontSize)))"
-            )
-            folded = page.evaluate(
-                "[...document.querySelectorAll('.folded')].filter(e => getComputedStyle(e).display === 'none').length"
-            )
-            ink = page.evaluate("getComputedStyle(document.body.parentElement).color")
-        finally:
-            browser.close()
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": A4_WIDTH_PX, "height": 1000}, color_scheme="dark")
+        page.goto((run / "report.html").as_uri())
+        page.pdf(path=paper, prefer_css_page_size=True)
+        page.emulate_media(media="print", color_scheme="dark")
+        assert sideways_px(page) <= 0
+        cut_off = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        )
+        smallest = page.evaluate(
+            "Math.min(...[...document.querySelectorAll('body :not(svg *)')].filter(e => e.offsetParent && "
+            "e.innerText).map(e => parseFloat(getComputedStyle(e).fontSize)))"
+        )
+        folded = page.evaluate(
+            "[...document.querySelectorAll('.folded')].filter(e => getComputedStyle(e).display === 'none').length"
+        )
+        ink = page.evaluate("getComputedStyle(document.body.parentElement).color")
     pages = len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes()))
     assert 4 <= pages <= 20
     assert (cut_off, folded) == (0, 0)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_page import WAIT_MS, Site, browser, open_form, shot, shown, site, start, total, wait_for, watched
+from chromium import browser, sideways_px, watched
+from live_page import WAIT_MS, Site, open_form, shot, shown, site, start, total, wait_for
 
 from loadtest import runfolder
 
@@ -27,13 +28,10 @@ def figures(rows: list[list[str]]) -> dict[str, str]:
 
 
 def test_a_run_from_the_form_to_its_download_and_again(tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
     options = ("--profile", "smoke", "--duration", "120")
     with (
         site(tmp_path, *options, base_path=BASE) as where,
-        sync_playwright() as playwright,
-        browser(playwright) as chromium,
+        browser() as chromium,
     ):
         page = watched(chromium.new_page(viewport={"width": 1400, "height": 1000}), where.said)
         open_form(page, where)
@@ -131,8 +129,7 @@ def charts_fit_a_phone(chromium: Any, where: Site) -> None:
     page = watched(chromium.new_page(viewport={"width": 390, "height": 850}, color_scheme="dark"), where.said)
     page.goto(f"{where.url}/loadtest/")
     page.wait_for_selector(".uplot", timeout=WAIT_MS)
-    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert overflow <= 0, "the page scrolls sideways"
+    assert sideways_px(page) <= 0, "the page scrolls sideways"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
     shot(page, "charts-phone-dark", full_page=True)
     page.close()
