@@ -95,13 +95,15 @@ def locust_command(runs_dir: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "locust", "-f", str(locustfile()), "--runs-dir", str(runs_dir), *ports, *options]
 
 
-def ended(command: list[str], runs_dir: Path, environment: dict[str, str] | None = None) -> Ended:
+def ended(
+    command: list[str], runs_dir: Path, environment: dict[str, str] | None = None, within_s: float = RUN_DEADLINE_S
+) -> Ended:
     """Run a command to its end; its output is shown when a test fails."""
     process = subprocess.run(
         command,
         capture_output=True,
         text=True,
-        timeout=RUN_DEADLINE_S,
+        timeout=within_s,
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
     )

@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from conftest import wait_for
+from conftest import ended, wait_for
 from nightly_workflow import Done, run_steps
 
 from loadtest.analysis.gate_baseline import read_baseline
@@ -170,8 +170,8 @@ def test_a_night_that_is_told_to_end_drains_its_run_and_says_so(tmp_path: Path, 
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         try:
             wait_for("the first rows", lambda: any(top.glob("nights/*/runs/*/requests/part-*.parquet")))
-            again = subprocess.run(command, capture_output=True, text=True, timeout=ENDS_S)
-            assert again.returncode == 1 and f"process {process.pid} is at work here" in again.stderr
+            again = ended(command, top, within_s=ENDS_S)
+            assert again.code == 1 and f"process {process.pid} is at work here" in again.err
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=ENDS_S) == 1
         finally:

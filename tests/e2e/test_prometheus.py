@@ -7,7 +7,6 @@ Needs Debian's package `prometheus`, which `make test-long` installs when root.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -24,12 +23,12 @@ import httpx
 import pytest
 import yaml
 from board_queries import DASHBOARDS, RULES, filled_in, may_be_empty, rules, written
-from conftest import Ended, wait_for
+from conftest import Ended, ended, locust_command, wait_for
 from made_runs import figures
 
 from loadtest.clock import wall_ns
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
-from loadtest.jobs.swarm import free_port, locustfile
+from loadtest.jobs.swarm import free_port
 from loadtest.processes import end
 from loadtest.report.history_metrics import history_metrics
 from loadtest.swarm.metric_names import BOUNDED, CLOSED, NAMES, label_names
@@ -108,23 +107,13 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     simulator, url = start_simulator(folder / "port", folder / "truth", ["--fault", "cut-stream=0.15"])
     runs = {"target": [NIGHT_RUN, NIGHT_RUN], "control": [NIGHT_RUN]}
     night = history_metrics(runs, exit_code=0, finished_s=1e9)
-    metrics, web, locust = free_port(), free_port(), free_port()
+    metrics, web = free_port(), free_port()
     try:
         with serving(night) as night_port, prometheus(folder, web, metrics, night_port) as server:
-            command = [sys.executable, "-m", "locust", "-f", str(locustfile()), "--headless", "--processes", "2"]
-            command += ["--master-bind-port", str(locust), "--master-port", str(locust), "--profile", "smoke"]
-            command += ["--duration", str(RUN_S), "--host", url, "--runs-dir", str(folder / "runs"), "--no-screen"]
-            command += ["--metrics-port", str(metrics)]
-            master = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=ENDS_S,
-                env={**os.environ, "LOADTEST_API_KEY": API_KEY},
-            )
-            print(master.stderr[-6000:])
-            yield Prometheus(server, Ended(master.returncode, master.stdout, master.stderr, folder / "runs"))
+            runs_dir, options = folder / "runs", ["--headless", "--processes", "2", "--profile", "smoke"]
+            options += ["--duration", str(RUN_S), "--host", url, "--no-screen", "--metrics-port", str(metrics)]
+            command = locust_command(runs_dir, *options)
+            yield Prometheus(server, ended(command, runs_dir, {"LOADTEST_API_KEY": API_KEY}, ENDS_S))
     finally:
         end(simulator, SIMULATOR_END_S)
 
