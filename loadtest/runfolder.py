@@ -23,6 +23,7 @@ pyarrow is imported inside functions: load processes import this module and must
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import types
@@ -63,6 +64,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "charges": ChargeRecord,
     "texts": AnswerText,
 }
+DISTINCT_TEXTS = ("conversation", "client_reference", "text_sha256", "task_id")  # few rows have the same one
 _VERSION_KEY = b"loadtest_schema"
 
 
@@ -80,6 +82,7 @@ def schema_name(record: type[msgspec.Struct]) -> str:
     return f"{record.__name__}/{TRUTH_VERSION if record is TruthRecord else SCHEMA_VERSION}"
 
 
+@functools.cache  # asked for every part of a run, and reading annotations costs a millisecond
 def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:
     """The Parquet schema of a record type, from its annotations: one source for both."""
     import pyarrow as pa
@@ -110,8 +113,28 @@ def write_table(path: Path, table: pa.Table) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, partial, compression="zstd", write_page_checksum=True, **encodings(table.schema))
     publish(partial, path)
+
+
+def encodings(schema: pa.Schema) -> dict[str, Any]:
+    """How the columns of a table are written: options of pyarrow's writer, what any reader of Parquet knows.
+
+    Of instants and latencies no two are alike: a dictionary of them is larger than they are. Integers are written as
+    differences, which is a quarter smaller and takes two thirds of the time, in writing and in reading.
+    """
+    import pyarrow as pa
+
+    leaves = {f"{each.name}.list.element" if pa.types.is_list(each.type) else each.name: each.type for each in schema}
+    kinds = {leaf: kind.value_type if pa.types.is_list(kind) else kind for leaf, kind in leaves.items()}
+    whole = [leaf for leaf, kind in kinds.items() if pa.types.is_int64(kind)]
+    text = [leaf for leaf, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_dictionary(kind)]
+    distinct = [leaf for leaf in text if leaf in DISTINCT_TEXTS]
+    lengths_apart = dict.fromkeys(distinct, "DELTA_LENGTH_BYTE_ARRAY")  # hashes all have the same
+    return {
+        "use_dictionary": [leaf for leaf in text if leaf not in distinct],
+        "column_encoding": dict.fromkeys(whole, "DELTA_BINARY_PACKED") | lengths_apart,
+    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,10 +186,11 @@ def read_part(
     with file:
         try:
             schema = file.schema_arrow
-            found = (schema.metadata or {}).get(_VERSION_KEY, b"none").decode("utf-8", "replace")
-            if found != expected:
+            found = (schema.metadata or {}).get(_VERSION_KEY, b"none")
+            if found != expected.encode():
                 raise RunFolderError(
-                    f"{path}: schema {found}, this version reads {expected}; use the loadtest version that wrote it"
+                    f"{path}: schema {printable(found)}, this version reads {expected}; "
+                    f"use the loadtest version that wrote it"
                 )
             if not _with_plain_text(schema).equals(arrow_schema(record)):
                 raise RunFolderError(f"{path}: damaged (not the columns of {expected}); delete it or restore it")
@@ -258,6 +282,11 @@ def require_rows(run: Path, manifest: dict[str, Any]) -> None:
         raise RunFolderError(
             f"{run}: its rows were removed by `loadtest prune`; its summary.json and report.html are what is left"
         )
+
+
+def printable(told: bytes) -> str:
+    """What a file says of itself, in one line whatever it is."""
+    return "".join(c if c.isprintable() else "?" for c in told.decode("utf-8", "replace"))
 
 
 def _first_line(error: BaseException) -> str:

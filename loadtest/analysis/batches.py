@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loadtest.analysis.frames import DISTINCT_TEXTS, JOINED_METADATA, Ints, scalar_columns
+from loadtest.analysis.frames import JOINED_METADATA, Ints, scalar_columns
 from loadtest.records import RequestRecord
-from loadtest.runfolder import RunFolderError, arrow_schema, part_paths, publish, read_part
+from loadtest.runfolder import DISTINCT_TEXTS, RunFolderError, arrow_schema, encodings, part_paths, publish, read_part
 
 BATCH_ROWS = GROUP_ROWS = 1 << 17
 _BLOCK = 1 << 18
+T = TypeVar("T")
 _PARTS_AHEAD = 4
 _TYPES = {"Int64": pa.int64(), "Int32": pa.int64(), "float64": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same, each made in a thread of its own while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def request_batches(run: Path, rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
@@ -165,24 +175,17 @@ class JoinedFile:
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Each kind of column in the way that costs least of those that any reader of Parquet knows.
-
-    Dictionaries for text only: of instants and latencies no two are alike. Integers as differences, which are short
-    and need little compression. Distinct texts with their lengths apart: hashes all have the same.
-    """
+    """Instants and latencies with little compression: it would cost as much as all the rest of the join."""
     integers = [each.name for each in schema if pa.types.is_int64(each.type)]
     text = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_dictionary(each.type)]
-    texts = [name for name in text if name in DISTINCT_TEXTS]
-    encodings = dict.fromkeys(integers, "DELTA_BINARY_PACKED") | dict.fromkeys(texts, "DELTA_LENGTH_BYTE_ARRAY")
     writer = pq.ParquetWriter(
         path,
         schema,
         compression={name: "zstd" if name in text else "snappy" for name in schema.names},
-        use_dictionary=[name for name in text if name not in DISTINCT_TEXTS],
-        column_encoding=encodings,
         write_statistics=integers,
         write_page_checksum=True,
         store_schema=False,  # a dictionary of ours is plain text to who reads the file
+        **encodings(schema),
     )
     writer.add_key_value_metadata(JOINED_METADATA)  # the schema's own goes with the schema
     return writer

@@ -18,7 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from loadtest.analysis.frames import DISTINCT_TEXTS, JOINED_REQUESTS, Mask, joined_errors, require_joined_version
+from loadtest.analysis.asof import encoded
+from loadtest.analysis.batches import one_ahead
+from loadtest.analysis.frames import JOINED_REQUESTS, Mask, joined_errors, require_joined_version
+from loadtest.runfolder import DISTINCT_TEXTS
 
 # What the whole run is asked for (its account and its time series), and what the measured turns are.
 OF_THE_RUN = (
@@ -33,12 +36,13 @@ OF_MEASURED = (
     *("reputation", "reputation_session", "window_precommit_percent", "window_commit_percent", "level"),
     *("worker", "snapshot_age_s"),
 )
-_AT_ONCE = 4  # columns decoded together: as Arrow and unfiltered they are larger than what is kept of them
 
 
 def read_turns(run: Path, columns: Sequence[str], rows: Mask | None = None) -> pd.DataFrame:
     """Columns of the joined turns in their order, of some rows alone when `rows` says which.
 
+    A row group is decoded while the one before it is put in its place: whole columns as Arrow has them are several
+    times as large as what is kept of them, and every page of that is one the system has to find.
     RunFolderError: the run is not joined, or its joined table is damaged or of another version.
     """
     path = run / JOINED_REQUESTS
@@ -48,56 +52,117 @@ def read_turns(run: Path, columns: Sequence[str], rows: Mask | None = None) -> p
             for each in pq.read_schema(path)
             if pa.types.is_string(each.type) and each.name not in DISTINCT_TEXTS
         ]
-        with pq.ParquetFile(path, read_dictionary=text, page_checksum_verification=True) as file:
+        # A pre-buffer would hold the whole file's bytes until its end.
+        options = {"read_dictionary": text, "page_checksum_verification": True, "pre_buffer": False}
+        with pq.ParquetFile(path, **options) as file:
             require_joined_version(path, file.schema_arrow.metadata)
-            frame: dict[str, Any] = {}
-            for first in range(0, len(columns), _AT_ONCE):
-                table = file.read(list(columns[first : first + _AT_ONCE]))
-                for name in table.column_names:
-                    frame[name] = _narrow(table[name], rows, is_count=not name.endswith("_ns"))
-                del table
-                # Arrow keeps what it has freed for itself: of ten million turns that was over a gigabyte.
-                pa.default_memory_pool().release_unused()
-    return pd.DataFrame(frame, copy=False)
+            count = file.metadata.num_rows if rows is None else int(np.count_nonzero(rows))
+            ranges = _ranges(file.metadata)
+            kept = {name: _column(file.schema_arrow.field(name), count, ranges.get(name)) for name in columns}
+            groups = (file.read_row_group(group, list(columns)) for group in range(file.num_row_groups))
+            read = placed = 0
+            for table in one_ahead(groups):
+                own = None if rows is None else rows[read : read + len(table)]
+                end = placed + (len(table) if own is None else int(np.count_nonzero(own)))
+                for name, column in kept.items():
+                    column.put(slice(placed, end), table[name], own)
+                read, placed = read + len(table), end
+    pa.default_memory_pool().release_unused()  # what decoding took: of ten million turns a quarter of a gigabyte
+    return pd.DataFrame({name: kept.pop(name).done() for name in columns}, copy=False)
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
     """Columns that are in memory already, in the same types."""
-    columns = {name: _narrow(table[name], None, is_count=not name.endswith("_ns")) for name in table.column_names}
-    return pd.DataFrame(columns, copy=False)
+    found = {}
+    for field in table.schema:
+        values = table[field.name]
+        between = pc.min_max(values).as_py() if pa.types.is_integer(field.type) else {}
+        column = _column(
+            field, len(table), (between["min"], between["max"]) if between.get("min") is not None else None
+        )
+        column.put(slice(0, len(table)), values, None)
+        found[field.name] = column.done()
+    return pd.DataFrame(found, copy=False)
 
 
-def _narrow(column: pa.ChunkedArray, rows: Mask | None, *, is_count: bool) -> Any:
-    """One column as what a frame holds: a category, a nullable integer, floats with NaN or truth values."""
-    if pa.types.is_string(column.type):
-        column = column.dictionary_encode()
-    if pa.types.is_dictionary(column.type):
-        return _category(column, rows)
-    if pa.types.is_integer(column.type):
-        whole = not column.null_count
-        values = _chosen((column if whole else column.fill_null(0)).to_numpy(), rows)
-        missing = np.zeros(len(values), dtype=np.bool_) if whole else _chosen(column.is_null().to_numpy(), rows)
-        if is_count and len(values) and values.min() >= -(2**31) and values.max() < 2**31:
-            values = values.astype(np.int32)
-        return pd.arrays.IntegerArray(values, missing, copy=False)
-    if pa.types.is_boolean(column.type):
-        return _chosen(column.fill_null(False).to_numpy(), rows)
-    return _chosen(column.cast(pa.float64()).fill_null(np.nan).to_numpy(), rows)
+def _ranges(metadata: pq.FileMetaData) -> dict[str, tuple[int, int]]:
+    """Between which numbers the integer columns lie, where the file tells it of every row group with any."""
+    found: dict[str, list[Any]] = {}
+    for group in range(metadata.num_row_groups):
+        for place in range(metadata.num_columns):
+            column = metadata.row_group(group).column(place)
+            told = column.statistics if column.physical_type == "INT64" else None
+            if told is not None and told.num_values:
+                found.setdefault(column.path_in_schema, []).append(told)
+    return {
+        name: (min(each.min for each in told), max(each.max for each in told))
+        for name, told in found.items()
+        if all(each.has_min_max for each in told)
+    }
 
 
-def _category(column: pa.ChunkedArray, rows: Mask | None) -> pd.Categorical:
+def _column(field: pa.Field, rows: int, between: tuple[int, int] | None) -> _Texts | _Whole | _Plain:
+    """An empty column. A count takes four bytes where it fits; instants and bounds are never counts."""
+    if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type):
+        return _Texts(rows)
+    if pa.types.is_integer(field.type):
+        fits = between is not None and between[0] >= -(2**31) and between[1] < 2**31
+        return _Whole(rows, np.int32 if fits and not field.name.endswith("_ns") else np.int64)
+    return _Plain(rows, np.bool_ if pa.types.is_boolean(field.type) else np.float64)
+
+
+class _Plain:
+    """Floats, NaN where missing, or truth values, false where missing."""
+
+    def __init__(self, rows: int, kind: type[np.generic]) -> None:
+        self._values: npt.NDArray[Any] = np.empty(rows, dtype=kind)
+
+    def put(self, at: slice, piece: pa.ChunkedArray, rows: Mask | None) -> None:
+        missing = False if self._values.dtype == np.bool_ else np.nan
+        self._values[at] = _chosen(piece.fill_null(missing).to_numpy(), rows)
+
+    def done(self) -> npt.NDArray[Any]:
+        return self._values
+
+
+class _Whole:
+    """Integers, some of which may be missing."""
+
+    def __init__(self, rows: int, kind: type[np.integer[Any]]) -> None:
+        self._values = np.zeros(rows, dtype=kind)
+        self._missing = np.zeros(rows, dtype=np.bool_)
+
+    def put(self, at: slice, piece: pa.ChunkedArray, rows: Mask | None) -> None:
+        if piece.null_count:
+            self._missing[at] = _chosen(piece.is_null().to_numpy(), rows)
+            piece = piece.fill_null(0)
+        self._values[at] = _chosen(piece.to_numpy(), rows)
+
+    def done(self) -> pd.arrays.IntegerArray:
+        return pd.arrays.IntegerArray(self._values, self._missing, copy=False)
+
+
+class _Texts:
     """Text by number. The categories are those that occur, sorted, whatever else the file's dictionaries hold."""
-    column = column.unify_dictionaries()
-    names = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
-    parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in column.chunks]
-    codes = _chosen(np.concatenate(parts) if parts else np.empty(0, np.int32), rows)
-    occurs = np.bincount(codes + 1, minlength=len(names) + 1)[1:] > 0
-    order = pc.sort_indices(names).to_numpy().astype(np.intp)
-    order = order[occurs[order]]
-    numbers = np.full(len(names) + 1, -1, dtype=np.min_scalar_type(-max(1, len(order))))
-    numbers[order] = np.arange(len(order))  # the last stays: a missing one has the code -1
-    categories = pd.Index(names.take(pa.array(order)).to_pylist(), dtype="str")
-    return pd.Categorical.from_codes(numbers[codes], categories=categories, validate=False)
+
+    def __init__(self, rows: int) -> None:
+        self._names: dict[str, int] = {}
+        self._codes: npt.NDArray[Any] = np.empty(rows, dtype=np.int16)
+
+    def put(self, at: slice, piece: pa.ChunkedArray, rows: Mask | None) -> None:
+        given = encoded(piece)
+        places = [self._names.setdefault(name, len(self._names)) for name in given.dictionary.to_pylist()]
+        if len(self._names) > np.iinfo(self._codes.dtype).max:
+            self._codes = self._codes.astype(np.int32)
+        self._codes[at] = _chosen(np.array([*places, -1])[given.indices.fill_null(-1).to_numpy()], rows)
+
+    def done(self) -> pd.Categorical:
+        occurs = np.bincount(self._codes + 1, minlength=len(self._names) + 1)[1:] > 0
+        names = sorted(name for name, place in self._names.items() if occurs[place])
+        numbers = np.full(len(self._names) + 1, -1, dtype=np.min_scalar_type(-max(1, len(names))))
+        numbers[[self._names[name] for name in names]] = np.arange(len(names))  # the last stays: that of a missing one
+        categories = pd.Index(names, dtype="str")
+        return pd.Categorical.from_codes(numbers[self._codes], categories=categories, validate=False)
 
 
 def _chosen(values: npt.NDArray[Any], rows: Mask | None) -> npt.NDArray[Any]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from loadtest.fitness import CLOCK_BOUND_MS_MAX
 from loadtest.records import SCHEMA_VERSION, NodeSnapshot
-from loadtest.runfolder import RunFolderError, arrow_schema, read_table
+from loadtest.runfolder import RunFolderError, arrow_schema, printable, read_table
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -31,7 +31,15 @@ _JOINED_VERSION = f"joined/{SCHEMA_VERSION}.1".encode()  # .1: the windowed feat
 _VERSION_KEY = b"loadtest_schema"
 JOINED_METADATA = {_VERSION_KEY: _JOINED_VERSION}  # by which `read_joined` knows a file's version
 _TYPES = {pa.int64(): pd.Int64Dtype()}
-DISTINCT_TEXTS = ("conversation", "client_reference", "text_sha256", "task_id")  # few rows have the same one
+
+
+def use_system_memory() -> None:
+    """Let Arrow take its memory from the C library, in this process.
+
+    Its own allocator gives pages back at once and then has to ask for them again: of the time in which a long run's
+    rows are read, half was spent on that.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def scalar_columns(record: type) -> list[str]:
@@ -94,7 +102,7 @@ def joined_errors(path: Path) -> Iterator[None]:
 def require_joined_version(path: Path, metadata: dict[bytes, bytes] | None) -> None:
     found = (metadata or {}).get(_VERSION_KEY, b"none")
     if found != _JOINED_VERSION:
-        raise RunFolderError(f"{path}: schema {found.decode('utf-8', 'replace')} is not ours; join the run again")
+        raise RunFolderError(f"{path}: schema {printable(found)} is not ours; join the run again")
 
 
 class Clocks(NamedTuple):

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
 from loadtest.analysis.frames import JOINED_REQUESTS, read_joined
@@ -29,6 +31,7 @@ def plain(values: pd.Series[Any]) -> list[Any]:
     return [None if pd.isna(each) else each for each in values.tolist()]
 
 
+PHASES = ("warmup", "measure")
 ROWS = [
     turn(0, 1, phase="warmup", persona="only-in-warmup"),
     turn(1, 6, persona="b", usage_completion_tokens=2**40),
@@ -50,6 +53,21 @@ def test_values_are_those_of_the_whole_table(tmp_path: Path, measured: bool) -> 
     assert found.columns.tolist() == columns
     for name in columns:
         assert plain(found[name]) == plain(whole[name]), name
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_table_of_many_row_groups_reads_as_one_of_one(
+    tmp_path: Path, measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row groups of two rows: texts that only one of them has, none of them at all, one without a single row wanted."""
+    rows = [replace(turn(i, 6), session=f"{i * 7 % 5}" if i % 3 else None, phase=PHASES[i // 4 % 2]) for i in range(13)]
+    whole = joined(tmp_path / "whole", rows)
+    monkeypatch.setattr("loadtest.analysis.batches.GROUP_ROWS", 2)
+    cut = joined(tmp_path / "cut", rows)
+    assert pq.ParquetFile(cut / JOINED_REQUESTS).num_row_groups == 7
+    wanted = np.array([row.phase == "measure" for row in rows]) if measured else None
+    columns = [*OF_MEASURED, "seq", "client_reference", "looked_up"]
+    pd.testing.assert_frame_equal(read_turns(cut, columns, wanted), read_turns(whole, columns, wanted))
 
 
 def test_types_are_narrow_where_the_values_allow(tmp_path: Path) -> None:

@@ -145,6 +145,34 @@ def test_a_truncated_part_is_told_wherever_it_was_cut(tmp_path: Path) -> None:
         one_line(lambda: runfolder.read_part(path, TruthRecord), path)
 
 
+def test_integers_are_stored_as_differences_and_few_texts_by_number(tmp_path: Path) -> None:
+    """What makes a part small and quick to read; that the values survive is tested with every table."""
+    path = tmp_path / "part.parquet"
+    schema = pa.schema(
+        [("sent_ns", pa.int64()), ("chunk_ns", pa.list_(pa.int64())), ("target", pa.string()), ("task_id", pa.string())]
+    )
+    rows = [{"sent_ns": i, "chunk_ns": [i, None], "target": "a", "task_id": f"{i}"} for i in (1, 2**62, None)]
+    table = pa.Table.from_pylist(rows, schema)
+    runfolder.write_table(path, table)
+    assert pq.read_table(path).equals(table)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    encodings = {group.column(i).path_in_schema: set(group.column(i).encodings) - {"RLE"} for i in range(4)}
+    assert encodings == {
+        "sent_ns": {"DELTA_BINARY_PACKED"},
+        "chunk_ns.list.element": {"DELTA_BINARY_PACKED"},
+        "target": {"PLAIN", "RLE_DICTIONARY"},
+        "task_id": {"DELTA_LENGTH_BYTE_ARRAY"},
+    }
+
+
+def test_a_version_that_is_no_text_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    table = pa.table({"a": [1]}).replace_schema_metadata({"loadtest_schema": "Truth\nRecord\x1b[2J"})
+    runfolder.write_table(path, table)
+    with pytest.raises(RunFolderError, match=r"schema Truth\?Record\?\[2J, this version reads"):
+        runfolder.read_part(path, TruthRecord)
+
+
 def test_flipped_bytes_are_told_or_change_nothing(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
     runfolder.write_part(path, truths(50), TruthRecord)
