@@ -216,49 +216,53 @@ for name, out in outs.items():
         raise SystemExit(f"the contestants disagree: {done.stderr[-800:]}")
 
 
-def join_run(run: Path) -> None:
+def join_run(run: Path) -> Callable[[], object]:
     from loadtest.analysis.join import join_run
 
-    join_run(run)
+    return lambda: join_run(run)
 
 
-def checks(run: Path) -> None:
+def checks(run: Path) -> Callable[[], object]:
     from loadtest.analysis.checks import check_run
 
-    check_run(run)
+    return lambda: check_run(run)
 
 
-def summary(run: Path) -> None:
+def summary(run: Path) -> Callable[[], object]:
     """Every table and figure of the report, the checks included."""
     from loadtest.analysis.summary import summarise
 
-    summarise(run)
+    return lambda: summarise(run)
 
 
-def report(run: Path) -> None:
+def report(run: Path) -> Callable[[], object]:
     from loadtest.report.write import report_run
 
-    report_run(run)
+    return lambda: report_run(run)
 
 
-def bare(run: Path) -> None:
+def bare(run: Path) -> Callable[[], object]:
     """What pandas takes for the as-of join alone: the five columns it needs of the rows that ours wrote, sorted."""
     import pandas as pd
 
     columns = ["worker", "seq", "node", "sent_wall_ns", "e2e_ms"]
-    left = pd.read_parquet(run / "joined" / "requests.parquet", columns=columns)
-    right = pd.read_parquet(run / "snapshots", columns=["source", "node", "observed_wall_ns", "commit_points"])
-    right = right[right["source"] == "leaderboard"].sort_values("observed_wall_ns")
-    joined = pd.merge_asof(
-        left.sort_values("sent_wall_ns"),
-        right,
-        left_on="sent_wall_ns",
-        right_on="observed_wall_ns",
-        by="node",
-        tolerance=TOLERANCE_S * SECOND_NS,
-        allow_exact_matches=False,
-    )
-    joined.to_parquet(run.parent / "bare.parquet", compression="zstd")
+
+    def work() -> None:
+        left = pd.read_parquet(run / "joined" / "requests.parquet", columns=columns)
+        right = pd.read_parquet(run / "snapshots", columns=["source", "node", "observed_wall_ns", "commit_points"])
+        right = right[right["source"] == "leaderboard"].sort_values("observed_wall_ns")
+        joined = pd.merge_asof(
+            left.sort_values("sent_wall_ns"),
+            right,
+            left_on="sent_wall_ns",
+            right_on="observed_wall_ns",
+            by="node",
+            tolerance=TOLERANCE_S * SECOND_NS,
+            allow_exact_matches=False,
+        )
+        joined.to_parquet(run.parent / "bare.parquet", compression="zstd")
+
+    return work
 
 
 STAGES = {"join": join_run, "checks": checks, "summary": summary, "report": report, "pandas, bare": bare}
@@ -277,7 +281,7 @@ def main() -> None:
         name, *paths = arguments.child
         requests, snapshots, out = map(Path, paths)
         if name in STAGES:
-            timed(lambda: STAGES[name](requests))
+            timed(STAGES[name](requests))
         elif name == "generate":
             generate(requests, snapshots, arguments.rows)
         else:

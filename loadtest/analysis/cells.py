@@ -38,9 +38,9 @@ class Placed:
     """The rows of a grouping, brought together by cell: `order`, the first place of each cell, and its rows."""
 
     def __init__(self, grouping: Grouping) -> None:
-        self.count = len(grouping.names)
-        own = (grouping.codes + 1).astype(np.min_scalar_type(self.count + 1))  # 0 is none; the fewer bytes, the faster
-        sizes = np.bincount(own, minlength=self.count + 1).astype(np.int64)
+        self.grouping, count = grouping, len(grouping.names)
+        own = (grouping.codes + 1).astype(np.min_scalar_type(count + 1))  # 0 is none; the fewer bytes, the faster
+        sizes = np.bincount(own, minlength=count + 1).astype(np.int64)
         self.order = np.argsort(own, kind="stable")[sizes[0] :]
         self.rows: Ints = sizes[1:]
         self.starts: Ints = np.cumsum(self.rows) - self.rows
@@ -48,10 +48,10 @@ class Placed:
     def gathered(self, values: Floats) -> Gathered:
         """A metric by cell; NaN is absent."""
         own = values[self.order]
-        absent = np.concatenate([[0], np.cumsum(np.isnan(own))])
-        return Gathered(
-            own, self.starts, self.rows, self.rows - (absent[self.starts + self.rows] - absent[self.starts])
-        )
+        sizes, filled = self.rows.copy(), self.rows > 0
+        if len(own):  # the filled cells lie one after the other: each sum ends where the next begins
+            sizes[filled] -= np.add.reduceat(np.isnan(own).view(np.int8), self.starts[filled], dtype=np.int64)
+        return Gathered(own, self.starts, self.rows, sizes)
 
 
 class Gathered(NamedTuple):
@@ -95,9 +95,9 @@ class Rows:
         known = ~np.isnan(waited)
         return {name: np.where(np.isinf(self._values[name]) & known, waited, self._values[name]) for name in METRICS}
 
-    def cells(self, grouping: Grouping, smallest: int) -> list[dict[str, Any]]:
+    def cells(self, placed: Placed, smallest: int) -> list[dict[str, Any]]:
         """One dictionary per cell, in the order of the names; `n_too_small`: fewer than `smallest` turns."""
-        codes, count, placed = grouping.codes, len(grouping.names), Placed(grouping)
+        codes, count = placed.grouping.codes, len(placed.grouping.names)
 
         def counted(mask: Mask) -> Ints:
             return np.bincount(codes[mask & (codes >= 0)], minlength=count).astype(np.int64)
@@ -105,7 +105,7 @@ class Rows:
         total = counted(np.ones(len(codes), dtype=np.bool_))
         good, ended = counted(self.ok), total - counted(self.broken_off)
         low, high = wilson(good, ended)
-        nodes = self._nodes_of(grouping)
+        nodes = self._nodes_of(placed.grouping)
         found: list[dict[str, Any]] = [
             {
                 "nodes": int(nodes[i]),
@@ -122,7 +122,7 @@ class Rows:
             self._add_percentiles(found, placed, name)
         for name in ("tpot_ms", "tokens_per_s"):
             gathered = placed.gathered(self._values[name])
-            sizes, medians = gathered.sizes, _medians(gathered)
+            sizes, medians = gathered.sizes, medians_of(gathered)
             for cell, median, n in zip(found, medians, sizes.tolist(), strict=True):
                 cell[f"{name}_p50"] = number(float(median))
                 if n < SMALLEST_SAMPLE["p50"]:
@@ -189,11 +189,7 @@ def _too_small(n: int, level: str) -> str:
     return f"n too small ({n} < {SMALLEST_SAMPLE[level]})"
 
 
-def median_of(values: Floats, grouping: Grouping) -> Floats:
+def medians_of(gathered: Gathered) -> Floats:
     """The nearest-rank median of each cell; NaN without values, +inf among failures."""
-    return _medians(Placed(grouping).gathered(values))
-
-
-def _medians(gathered: Gathered) -> Floats:
     ranks = np.where(gathered.sizes > 0, nearest_ranks(gathered.sizes, 0.5), 0)
     return gathered.select(ranks[:, None].astype(np.int64))[:, 0]

@@ -15,7 +15,7 @@ import pandas as pd
 from loadtest.analysis import metrics, phases
 from loadtest.analysis.columns import read_turns
 from loadtest.analysis.frames import Floats, Mask
-from loadtest.analysis.percentiles import SMALLEST_SAMPLE, present_quantile
+from loadtest.analysis.percentiles import SMALLEST_SAMPLE, present_quantiles
 
 COLUMNS = ("target", "node", "connection_new", "connecting_ns", "connected_ns", "secured_ns")
 
@@ -44,8 +44,7 @@ def cold(run: Path, requests: pd.DataFrame) -> list[dict[str, Any]]:
 def _figures(mask: Mask, values: dict[str, Floats]) -> dict[str, Any]:
     found: dict[str, Any] = {"requests": int(mask.sum())}
     for name, each in values.items():
-        found[f"{name}_p50"] = present_quantile(each[mask], 0.50)
-        found[f"{name}_p95"] = present_quantile(each[mask], 0.95)
+        found[f"{name}_p50"], found[f"{name}_p95"] = present_quantiles(each[mask], (0.50, 0.95))
     return {**found, "n_too_small": found["requests"] < SMALLEST_SAMPLE["p50"]}
 
 

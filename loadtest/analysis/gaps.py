@@ -32,14 +32,16 @@ class GapsByTime:
         with np.errstate(invalid="ignore"):
             second = np.maximum(0, np.floor((sent_ns - self._t0_ns) / 1e9))
         bins = np.where(np.isnan(second) | (second >= self._seconds), -1, second // self._width_s).astype(np.int64)
-        owner = np.repeat(bins, pc.list_value_length(part["itl_keys"]).to_numpy(zero_copy_only=False).astype(np.int64))
-        keys = np.minimum(pc.list_flatten(part["itl_keys"]).to_numpy() + 1, _KEYS - 1)  # the key of 0 ns is -1
-        inside = owner >= 0
-        if not inside.any():
+        if not (bins >= 0).any():
             return
-        first = int(owner[inside].min())
-        places = (owner[inside] - first) * _KEYS + keys[inside]
-        counted = np.bincount(places, weights=pc.list_flatten(part["itl_counts"]).to_numpy()[inside])
+        first = int(bins[bins >= 0].min())
+        lengths = pc.list_value_length(part["itl_keys"]).to_numpy(zero_copy_only=False).astype(np.int64)
+        keys = np.minimum(pc.list_flatten(part["itl_keys"]).to_numpy() + 1, _KEYS - 1)  # the key of 0 ns is -1
+        places = np.repeat(np.where(bins >= 0, (bins - first) * _KEYS, -_KEYS), lengths) + keys
+        weights = pc.list_flatten(part["itl_counts"]).to_numpy()
+        if (bins < 0).any():
+            places, weights = places[places >= 0], weights[places >= 0]
+        counted = np.bincount(places, weights=weights)
         rows = math.ceil(len(counted) / _KEYS)
         whole = np.zeros(rows * _KEYS, dtype=np.int64)
         whole[: len(counted)] = counted

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from loadtest.analysis import metrics
 from loadtest.analysis.attribution import Attribution, attribute
-from loadtest.analysis.batches import BATCH_ROWS, JoinedFile, request_batches, to_table
+from loadtest.analysis.batches import BATCH_ROWS, JoinedFile, one_ahead, request_batches, to_table
 from loadtest.analysis.columns import frame_of
 from loadtest.analysis.frames import (
     JOINED_MINERS,
@@ -29,6 +30,7 @@ from loadtest.analysis.frames import (
     descriptions_frame,
     snapshots_frame,
     to_frame,
+    use_system_memory,
 )
 from loadtest.analysis.looked import lookups_of
 from loadtest.analysis.percentiles import number, present_quantile
@@ -62,6 +64,7 @@ def join_run(
     `nothing_observed` in the figures: the run was to be observed and there is not one snapshot.
     `batch_rows` bounds memory and changes nothing in what is written.
     """
+    use_system_memory()
     manifest = read_manifest(run) if partial else _require_complete(run)
     require_rows(run, manifest)
     clocks = Clocks.of(run, manifest, _instants(run, manifest))
@@ -69,14 +72,18 @@ def join_run(
     warnings = _warnings(run, set(snapshots["source"].unique()), partial)
     observed, reputation = len(snapshots) > 0, Reputation.of(snapshots, descriptions_frame(run))
     del snapshots  # the histories are a tenth of it
-    lookups = lookups_of(read_table(run, "tasks"))
     tolerance_s = _tolerance_s(manifest) if tolerance_s is None else tolerance_s
 
     tally = _Tally()
-    with JoinedFile(run / JOINED_REQUESTS) as requests_file, JoinedFile(run / JOINED_MINERS) as miners_file:
-        for batch in request_batches(run, batch_rows):
+    with (
+        ThreadPoolExecutor(1) as beside,
+        JoinedFile(run / JOINED_REQUESTS) as requests_file,
+        JoinedFile(run / JOINED_MINERS) as miners_file,
+    ):
+        lookups = beside.submit(lambda: lookups_of(read_table(run, "tasks")))
+        for batch in one_ahead(request_batches(run, batch_rows)):
             turns = frame_of(batch.select(_OF_A_TURN))
-            attribution = attribute(batch, lookups)
+            attribution = attribute(batch, lookups.result())
             added = pd.concat([service_metrics(turns, clocks), attribution.rows], axis=1)
             bound_ns = clocks.bound_ns(turns)
             added = pd.concat([added, reputation.before(added, bound_ns, tolerance_s)], axis=1)
@@ -88,6 +95,7 @@ def join_run(
         requests_file.publish()
         miners_file.publish()
 
+    pa.default_memory_pool().release_unused()  # a summary may follow in this process
     figures = {"partial": partial, "warnings": warnings, **tally.figures(tolerance_s)}
     figures["nothing_observed"] = bool(manifest.get("observed")) and not observed
     write_text(run / FIGURES, json.dumps(figures, indent=1) + "\n")

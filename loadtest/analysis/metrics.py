@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from loadtest.analysis.batches import one_ahead
 from loadtest.analysis.frames import Floats, Mask
 from loadtest.analysis.gaps import GapsByTime
 from loadtest.quantiles import LogHistogram
@@ -148,8 +149,7 @@ def itl_histogram(
     """
     total = LogHistogram()
     columns = ["phase", "scheduled_ns", "sent_ns", "clock_offset_ns", "itl_keys", "itl_counts"]
-    for path in part_paths(run, "requests"):
-        part = read_part(path, RequestRecord, columns)
+    for part in one_ahead(read_part(path, RequestRecord, columns) for path in part_paths(run, "requests")):
         if by_time is not None:
             by_time.add(part)
         due_ns = pc.add(part["scheduled_ns"], part["clock_offset_ns"])
@@ -181,17 +181,20 @@ def _numbers(requests: pd.DataFrame, name: str) -> Floats:
 def _elapsed_ms(requests: pd.DataFrame, later: str, earlier: str) -> Floats:
     """Subtracted as integers, then turned into ms: exact to the nanosecond however long the machine is up."""
     values: Floats = (requests[later] - requests[earlier]).to_numpy(dtype=np.float64, na_value=np.nan)
-    return values / 1e6
+    values /= 1e6  # in its place: of ten million turns every array more is 80 MB that the system has to find
+    return values
 
 
 def _first_content_ms(requests: pd.DataFrame, since: str, population: Mask) -> Floats:
     """Time to the first content. What was seen before the member broke off counts; who saw nothing waited in vain."""
     value = _latency(requests, "first_content_ns", since, _streamed(requests), population)
-    seen = _elapsed_ms(requests, "first_content_ns", since)
-    timed = (requests["error_kind"] == "after_s").to_numpy(dtype=bool)
-    waited_in_vain = np.where(timed, np.inf, np.nan)
-    of_broken_off = np.where(np.isnan(seen), waited_in_vain, seen)
-    return np.where(broken_off(requests) & _streamed(requests), of_broken_off, value)
+    left = broken_off(requests) & _streamed(requests)
+    if left.any():
+        seen = _elapsed_ms(requests, "first_content_ns", since)
+        timed = (requests["error_kind"] == "after_s").to_numpy(dtype=bool)
+        waited_in_vain = np.where(timed, np.inf, np.nan)
+        value[left] = np.where(np.isnan(seen), waited_in_vain, seen)[left]
+    return value
 
 
 def _latency(requests: pd.DataFrame, later: str, earlier: str, applies: Mask, population: Mask) -> Floats:
@@ -199,6 +202,8 @@ def _latency(requests: pd.DataFrame, later: str, earlier: str, applies: Mask, po
 
 
 def _censored(requests: pd.DataFrame, value: Floats, applies: Mask, population: Mask) -> Floats:
-    """`value` for good turns, +inf for the other turns of the population, NaN outside it and for broken-off ones."""
+    """`value` changed in its place: +inf where a turn of the population failed, NaN outside it and where broken off."""
     inside = applies & population & ~broken_off(requests)
-    return np.where(inside, np.where(ok(requests), value, np.inf), np.nan)
+    value[inside & ~ok(requests)] = np.inf
+    value[~inside] = np.nan
+    return value

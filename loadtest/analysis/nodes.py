@@ -9,12 +9,13 @@ group with fewer than its p95 needs (300).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.cells import Codes, Grouping, Rows, codes_of, median_of
+from loadtest.analysis.cells import Codes, Grouping, Placed, Rows, codes_of, medians_of
 from loadtest.analysis.frames import Floats
 from loadtest.analysis.percentiles import SMALLEST_SAMPLE, number
 
@@ -39,22 +40,22 @@ def tables(requests: pd.DataFrame, descriptions: pd.DataFrame) -> dict[str, Any]
     something of nodes.
     """
     rows = Rows(requests)
-    said = {
-        "operators": by_told(rows, _last_told(descriptions, "operator")),
-        "hardware": by_told(rows, _last_told(descriptions, "hardware")),
-        "levels": by_level(rows),
-    }
-    return {
-        "nodes": by_node(rows),
-        "bands": by_band(rows),
-        "personas": by_column(rows, "persona"),
-        "targets": by_column(rows, "target"),
-        "sessions": by_column(rows, "session"),
-        "prompts": by_prompt(rows),
-        "turns": by_turn(rows),
-        **said,
-        "no_source": {name: NO_SOURCE[name] for name, table in said.items() if not table},
-    }
+    operators, hardware = (_last_told(descriptions, name) for name in ("operator", "hardware"))
+    with ThreadPoolExecutor(2) as pool:  # most of the work are sorts and selections, which let go of the interpreter
+        made = {
+            "nodes": pool.submit(by_node, rows),
+            "bands": pool.submit(by_band, rows),
+            "personas": pool.submit(by_column, rows, "persona"),
+            "targets": pool.submit(by_column, rows, "target"),
+            "sessions": pool.submit(by_column, rows, "session"),
+            "prompts": pool.submit(by_prompt, rows),
+            "turns": pool.submit(by_turn, rows),
+            "operators": pool.submit(by_told, rows, operators),
+            "hardware": pool.submit(by_told, rows, hardware),
+            "levels": pool.submit(by_level, rows),
+        }
+    found = {name: table.result() for name, table in made.items()}
+    return {**found, "no_source": {name: why for name, why in NO_SOURCE.items() if not found[name]}}
 
 
 def _last_told(descriptions: pd.DataFrame, column: str) -> dict[str, str]:
@@ -69,9 +70,10 @@ def by_node(rows: Rows) -> Table:
     The columns of OF_NODES are medians of what was known of the node when its requests were sent. Turns that name no
     node are in no row: the report prints them beside the table (attribution figures).
     """
-    cells = rows.cells(rows.nodes, NODE_REQUESTS_MIN)
+    placed = Placed(rows.nodes)
+    cells = rows.cells(placed, NODE_REQUESTS_MIN)
     for column in OF_NODES:
-        medians = median_of(_floats(rows, column), rows.nodes)
+        medians = medians_of(placed.gathered(_floats(rows, column)))
         for cell, value in zip(cells, medians, strict=True):
             cell[column] = number(float(value))
     table = [{"node": name, **cell} for name, cell in zip(rows.nodes.names, cells, strict=True)]
@@ -140,7 +142,7 @@ def by_level(rows: Rows) -> Table:
 def _table(rows: Rows, codes: Any, names: Iterable[str], label: str = "name") -> Table:
     """Only turns that were due, and only cells that have any."""
     grouping = Grouping(np.where(rows.due, codes, -1).astype(np.int32), list(names))
-    cells = zip(grouping.names, rows.cells(grouping, SMALLEST_SAMPLE["p95"]), strict=True)
+    cells = zip(grouping.names, rows.cells(Placed(grouping), SMALLEST_SAMPLE["p95"]), strict=True)
     return [{label: name, **cell} for name, cell in cells if cell["requests"]]
 
 

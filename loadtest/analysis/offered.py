@@ -14,7 +14,7 @@ import pandas as pd
 
 from loadtest.analysis import metrics
 from loadtest.analysis.frames import Clocks, Floats
-from loadtest.analysis.percentiles import LEVELS, number, present_quantile
+from loadtest.analysis.percentiles import LEVELS, number, present_quantiles
 from loadtest.traffic import closed_forms
 from loadtest.traffic.load import Load
 from loadtest.traffic.profile import ProfileError, parse_profile
@@ -81,10 +81,13 @@ def _lengths(cohort: pd.DataFrame, manifest: dict[str, Any]) -> Compared:
     prompts = np.where(told > 0, told, np.where(as_planned & cohort["sent_ns"].notna(), asked, np.nan))
     answers = np.where(metrics.ok(cohort), metrics.output_tokens(cohort), np.nan)
     sides = {"prompt_tokens": (asked, prompts), "output_tokens": (_column(cohort, "output_tokens_max"), answers)}
+    levels = [q for _, q in LEVELS]
     return {
-        f"{name}_{level}": {"intended": present_quantile(intended, q), "realised": present_quantile(realised, q)}
+        f"{name}_{level}": {"intended": wanted, "realised": got}
         for name, (intended, realised) in sides.items()
-        for level, q in LEVELS
+        for (level, _), wanted, got in zip(
+            LEVELS, present_quantiles(intended, levels), present_quantiles(realised, levels), strict=True
+        )
     }
 
 

@@ -7,6 +7,7 @@ infinite: a percentile that falls among the censored is None and has a text.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,22 +28,30 @@ def number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(float(value), 3)
 
 
-def describe(values: Floats, waited: Floats | None = None, clusters: Clusters | None = None) -> dict[str, Any]:
+def present(values: Floats) -> Floats:
+    """The values that are there, sorted: what `describe` and `ecdf` both need."""
+    ordered = values[~np.isnan(values)]
+    ordered.sort()
+    return ordered
+
+
+def describe(
+    values: Floats, waited: Floats | None = None, clusters: Clusters | None = None, *, ordered: Floats | None = None
+) -> dict[str, Any]:
     """n, p50, p95, p99, max, their 95 % intervals and the number of censored values.
 
     A percentile is None with a text when it is censored ("> 120 s"), when n is below SMALLEST_INTERVAL, or when the
     effective n has no interval. `waited` (same rows) says how long a censored row took at the least, and sharpens the
     text; `clusters` says which rows belong together, without it all are independent. An interval whose upper bound lies
-    among the censored is [low, None].
+    among the censored is [low, None]. `ordered` are the `present` values, of a caller who has them.
     """
-    present = ~np.isnan(values)
-    ordered = np.sort(values[present])
-    n = len(ordered)
-    finite = ordered[np.isfinite(ordered)]
+    if ordered is None:
+        ordered = present(values)
+    n, answered = len(ordered), _answered(ordered)
     found: dict[str, Any] = {
         "n": n,
-        "max": number(float(finite[-1])) if len(finite) else None,
-        "censored": n - len(finite),
+        "max": number(float(ordered[answered - 1])) if answered else None,
+        "censored": n - answered,
     }
     if clusters is None:
         bounds = [_independent(ordered, q) for _, q in LEVELS]
@@ -52,7 +61,7 @@ def describe(values: Floats, waited: Floats | None = None, clusters: Clusters | 
         value = quantile(ordered, q)
         few = f"n too small ({n} < {SMALLEST_INTERVAL[name]})" if n < SMALLEST_INTERVAL[name] else ""
         withheld = f"withheld: {bound.withheld}" if bound.withheld else ""
-        beyond = more_than(quantile(_least(values, waited, present), q), found["max"]) if value == math.inf else ""
+        beyond = more_than(_least(values, waited, q), found["max"]) if value == math.inf else ""
         found[name] = None if few or withheld else number(value)
         found[f"{name}_interval"] = None if few or withheld else _told(bound)
         found[f"{name}_n_effective"] = round(bound.n_effective)
@@ -87,11 +96,17 @@ def quantile(ordered: Floats, q: float) -> float | None:
 
 def present_quantile(values: Floats, q: float) -> float | None:
     """Quantile of an unsorted array without its absent values, for JSON."""
-    present = values[~np.isnan(values)]
-    if not len(present):
-        return None
-    place = int(nearest_ranks(len(present), q)) - 1
-    return number(float(np.partition(present, place)[place]))
+    return present_quantiles(values, (q,))[0]
+
+
+def present_quantiles(values: Floats, levels: Sequence[float]) -> list[float | None]:
+    """Several of them at the price of one."""
+    found = values[~np.isnan(values)]
+    if not len(found):
+        return [None for _ in levels]
+    places = [int(nearest_ranks(len(found), q)) - 1 for q in levels]
+    found.partition(sorted(set(places)))
+    return [number(float(found[place])) for place in places]
 
 
 def grouped_quantile(groups: npt.NDArray[np.intp], count: int, values: Floats, q: float) -> Floats:
@@ -99,11 +114,22 @@ def grouped_quantile(groups: npt.NDArray[np.intp], count: int, values: Floats, q
 
     Shape (count,); NaN for a group without values, +inf when the quantile is censored.
     """
+    return grouped_quantiles(groups, count, values, (q,))[0]
+
+
+def grouped_quantiles(
+    groups: npt.NDArray[np.intp], count: int, values: Floats, levels: Sequence[float]
+) -> list[Floats]:
+    """Several of them from one sort."""
     ordered, sizes = sorted_groups(groups, count, values)
-    result = np.full(count, np.nan)
     filled = sizes > 0
-    result[filled] = ordered[(np.cumsum(sizes) - sizes + nearest_ranks(sizes, q) - 1)[filled]]
-    return result
+    before = np.cumsum(sizes) - sizes
+    found = []
+    for q in levels:
+        result = np.full(count, np.nan)
+        result[filled] = ordered[(before + nearest_ranks(sizes, q) - 1)[filled]]
+        found.append(result)
+    return found
 
 
 def sorted_groups(groups: npt.NDArray[np.integer], count: int, values: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
@@ -122,17 +148,14 @@ def sorted_groups(groups: npt.NDArray[np.integer], count: int, values: Floats) -
     return ordered, sizes
 
 
-def ecdf(values: Floats) -> list[list[float]]:
-    """At most 200 points (value, share of all present values <= value); censored values keep the top below 1.
+def ecdf(ordered: Floats) -> list[list[float]]:
+    """At most 200 points (value, share of all values <= value) of `present` values; censored ones keep the top below 1.
 
     Ranks are spaced by powers from both ends, so that the first and the last percent are drawn as finely as the middle.
     """
-    present = values[~np.isnan(values)]
-    finite = np.sort(present[np.isfinite(present)])
-    if not len(finite):
-        return []
-    ranks = _ranks(len(finite))
-    return [[round(float(finite[r - 1]), 3), round(r / len(present), 6)] for r in ranks]
+    answered = _answered(ordered)
+    ranks = _ranks(answered) if answered else []
+    return [[round(float(ordered[r - 1]), 3), round(r / len(ordered), 6)] for r in ranks]
 
 
 def ecdf_histogram(histogram: LogHistogram) -> list[list[float]]:
@@ -156,11 +179,21 @@ def _ranks(n: int) -> list[int]:
     return [int(r) for r in np.unique(np.concatenate([steps, n + 1 - steps]))]
 
 
-def _least(values: Floats, waited: Floats | None, present: npt.NDArray[np.bool_]) -> Floats:
-    """What each value is known to be at least, sorted: itself, or the time waited, or +inf for an outright error."""
-    if waited is None:
-        return np.sort(values[present])
-    return np.sort(np.where(np.isinf(values) & ~np.isnan(waited), waited, values)[present])
+def _answered(ordered: Floats) -> int:
+    """How many of the sorted values are not censored."""
+    return int(np.searchsorted(ordered, np.inf, side="left"))
+
+
+def _least(values: Floats, waited: Floats | None, q: float) -> float:
+    """The quantile of what each value is known to be at least: itself, the time waited, or +inf for an outright error.
+
+    There must be a value.
+    """
+    least = values if waited is None else np.where(np.isinf(values) & ~np.isnan(waited), waited, values)
+    least = least[~np.isnan(least)]
+    place = int(nearest_ranks(len(least), q)) - 1
+    least.partition(place)
+    return float(least[place])
 
 
 def _independent(ordered: Floats, q: float) -> Interval:

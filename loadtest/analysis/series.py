@@ -11,7 +11,7 @@ import pandas as pd
 from loadtest.analysis import metrics
 from loadtest.analysis.frames import Clocks, Floats
 from loadtest.analysis.gaps import LEVELS, GapsByTime
-from loadtest.analysis.percentiles import grouped_quantile, number
+from loadtest.analysis.percentiles import grouped_quantiles, number
 
 SECONDS_MAX = 86_400  # one day of 1 s bins; a run folder with wild instants must not fill the disk
 
@@ -47,9 +47,11 @@ def seconds(requests: pd.DataFrame, clocks: Clocks, gaps: GapsByTime) -> list[di
     bins[~np.isnan(sent_s)] = _second(sent_s)
     bins[bins >= count] = -1
     latencies = {
-        f"{metric.__name__}_{level}": grouped_quantile(bins, count, metric(requests)[due], q)
+        f"{metric.__name__}_{level}": values
         for metric in (metrics.ttft_ms, metrics.tpot_ms, metrics.e2e_ms)
-        for level, q in LEVELS.items()
+        for level, values in zip(
+            LEVELS, grouped_quantiles(bins, count, metric(requests)[due], [*LEVELS.values()]), strict=True
+        )
     }
     latencies |= {f"itl_ms_{level}": values for level, values in gaps.percentiles_ms().items()}
     return [
@@ -78,9 +80,9 @@ def peak_in_flight(requests: pd.DataFrame, clocks: Clocks) -> int:
     both = ~np.isnan(begun) & ~np.isnan(ended)
     if not both.any():
         return 0
-    times = np.concatenate([ended[both], begun[both]])
-    steps = np.concatenate([np.full(both.sum(), -1), np.full(both.sum(), 1)])
-    return int(np.cumsum(steps[np.lexsort((steps, times))]).max())
+    starts = np.sort(begun[both])
+    over = np.searchsorted(np.sort(ended[both]), starts, side="right")
+    return int((np.arange(1, len(starts) + 1) - over).max())
 
 
 def running(starts: npt.NDArray[Any], ends: npt.NDArray[Any], at: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,23 @@ from loadtest.analysis.association import association_of
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.cold import cold
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
-from loadtest.analysis.frames import Clocks, Floats, Mask, descriptions_frame
+from loadtest.analysis.frames import Clocks, Floats, Mask, descriptions_frame, use_system_memory
 from loadtest.analysis.gaps import GapsByTime
 from loadtest.analysis.goodput import goodput
 from loadtest.analysis.intervals import Clusters
 from loadtest.analysis.join import FIGURES
 from loadtest.analysis.limits import limits
 from loadtest.analysis.offered import end_s, offered
-from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, number, present_quantile
+from loadtest.analysis.percentiles import (
+    describe,
+    describe_histogram,
+    ecdf,
+    ecdf_histogram,
+    number,
+    present,
+    present_quantile,
+    present_quantiles,
+)
 from loadtest.clock import utc_text
 from loadtest.fitness import Figures, Reason, unfit_reasons
 from loadtest.quantiles import LogHistogram
@@ -38,19 +48,25 @@ def summarise(run: Path) -> dict[str, Any]:
 
     RunFolderError when the run is not joined yet or its files are damaged.
     """
-    manifest = read_manifest(run)
-    figures = _join_figures(run)
-    # The checks read turns of their own: they are done before the others fill the memory.
-    findings = [finding.as_json() for finding in check_run(run)]
-    whole = _whole_run(run, manifest)
+    use_system_memory()
+    manifest, figures = read_manifest(run), _join_figures(run)
+    with ThreadPoolExecutor(1) as beside:  # the checks read turns of their own
+        checking = beside.submit(check_run, run)
+        whole = _whole_run(run, manifest)
+    findings = [finding.as_json() for finding in checking.result()]
     found, clocks = whole.steadiness, whole.clocks
     cohort = read_turns(run, OF_MEASURED, whole.is_measured)
     # An arrival is a conversation, and its number takes less room than its name.
     clusters = Clusters.of(cohort["arrival"].to_numpy(dtype=np.int64), clocks.run_s(cohort, "scheduled_ns"))
-    latency, distributions = _latency(cohort, whole.gaps, clusters)
-    harness = _harness(manifest, cohort)
+    with ThreadPoolExecutor(2) as pool:  # most of the work are sorts, which let go of the interpreter
+        describing = _describing(cohort, clusters, pool)
+        load = pool.submit(offered, cohort, clocks, manifest, found["from_s"])
+        association = pool.submit(association_of, run, cohort, clocks, figures["join"]["tolerance_s"])
+        harness = pool.submit(_harness, manifest, cohort).result()
+        slos = [slo.evaluate(each, cohort, whole.gaps, clusters) for each in manifest.get("slos", [])]
+    del clusters  # a fifth of the memory, which the tables need
+    latency, distributions = _latency(describing, whole.gaps)
     fit = _fit(manifest, cohort, whole.account, latency, harness)
-    slos = [slo.evaluate(each, cohort, whole.gaps, clusters) for each in manifest.get("slos", [])]
     if found["verdict"] == steady.NOT_STEADY:
         steady.withhold(latency)
         slos = steady.withhold_passes(slos)
@@ -62,10 +78,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "steady": found,
         "result": _result(manifest, slos),
         "account": whole.account,
-        "offered": {
-            **offered(cohort, clocks, manifest, found["from_s"]),
-            "peak_in_flight": whole.peak_in_flight,
-        },
+        "offered": {**load.result(), "peak_in_flight": whole.peak_in_flight},
         "latency": latency,
         "goodput": goodput(manifest.get("goodput") or {}, cohort, max(0.0, end_s(manifest) - found["from_s"])),
         "harness": harness,
@@ -73,7 +86,7 @@ def summarise(run: Path) -> dict[str, Any]:
         "join": _with_shares(figures["join"], "rows", "with_snapshot"),
         **nodes.tables(cohort, descriptions_frame(run)),
         "cold": whole.cold,
-        "association": association_of(run, cohort, clocks, figures["join"]["tolerance_s"]),
+        "association": association.result(),
         "findings": findings,
         "series": whole.series,
         "distributions": distributions,
@@ -106,7 +119,10 @@ def _whole_run(run: Path, manifest: dict[str, Any]) -> _WholeRun:
     found = steady.steadiness(requests, clocks, manifest)
     requests = steady.cohort_from(requests, clocks, found)
     by_time = GapsByTime(clocks, series.length(requests, clocks))
-    gaps = metrics.itl_histogram(run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
+    with ThreadPoolExecutor(1) as beside:  # the lists of gaps are in the parts as stored, which are read meanwhile
+        reading = beside.submit(metrics.itl_histogram, run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
+        peak, cold_effects = series.peak_in_flight(requests, clocks), cold(run, requests)
+        gaps = reading.result()
     return _WholeRun(
         _run(manifest, requests, clocks),
         _account(manifest, requests),
@@ -114,8 +130,8 @@ def _whole_run(run: Path, manifest: dict[str, Any]) -> _WholeRun:
         found,
         metrics.is_measured(requests),
         gaps,
-        series.peak_in_flight(requests, clocks),
-        cold(run, requests),
+        peak,
+        cold_effects,
         series.seconds(requests, clocks, by_time),
     )
 
@@ -173,23 +189,30 @@ def _utc(wall_ns: int | None) -> str | None:
     return None if wall_ns is None else utc_text(wall_ns)
 
 
-def _latency(cohort: pd.DataFrame, gaps: LogHistogram, clusters: Clusters) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The latency block and the ECDFs of the measured cohort."""
-    values: dict[str, Floats] = {
-        "ttft_ms_service": metrics.ttft_ms(cohort),
-        "ttft_ms_response": metrics.ttft_response_ms(cohort),
-        "e2e_ms_service": metrics.e2e_ms(cohort),
-        "e2e_ms_response": metrics.e2e_response_ms(cohort),
-        "tpot_ms": metrics.tpot_ms(cohort),
-    }
+_Described = tuple[dict[str, Any], list[list[float]]]
+
+
+def _describing(cohort: pd.DataFrame, clusters: Clusters, pool: Executor) -> dict[str, Future[_Described]]:
+    """The figures and the ECDF of every latency of the measured cohort."""
     waited = {side: metrics.waited_ms(cohort, since) for side, since in _SIDES.items()}
 
-    def described(name: str) -> dict[str, Any]:
-        return describe(values[name], waited.get(name.rpartition("_")[2]), clusters)
+    def described(metric: Callable[[pd.DataFrame], Floats], side: str) -> _Described:
+        values = metric(cohort)
+        ordered = present(values)
+        return describe(values, waited.get(side), clusters, ordered=ordered), ecdf(ordered)
 
-    with ThreadPoolExecutor(2) as pool:  # most of the work are sorts, which let go of the interpreter
-        cells = dict(zip(values, pool.map(described, values), strict=True))
-        distributions = dict(zip(values, pool.map(ecdf, values.values()), strict=True))
+    return {
+        "ttft_ms_service": pool.submit(described, metrics.ttft_ms, "service"),
+        "ttft_ms_response": pool.submit(described, metrics.ttft_response_ms, "response"),
+        "e2e_ms_service": pool.submit(described, metrics.e2e_ms, "service"),
+        "e2e_ms_response": pool.submit(described, metrics.e2e_response_ms, "response"),
+        "tpot_ms": pool.submit(described, metrics.tpot_ms, ""),
+    }
+
+
+def _latency(describing: dict[str, Future[_Described]], gaps: LogHistogram) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The latency block and the ECDFs."""
+    cells, distributions = ({name: each.result()[place] for name, each in describing.items()} for place in (0, 1))
     latency: dict[str, Any] = {
         name: {side: cells[f"{name}_{side}"] for side in _SIDES} for name in ("ttft_ms", "e2e_ms")
     }
@@ -254,11 +277,8 @@ def _harness(manifest: dict[str, Any], cohort: pd.DataFrame) -> dict[str, Any]:
 
 def _three(typical: Floats, worst: Floats) -> dict[str, float | None]:
     """p50 of the typical value of each request, p99 and max of the worst one."""
-    return {
-        "p50": present_quantile(typical, 0.50),
-        "p99": present_quantile(worst, 0.99),
-        "max": present_quantile(worst, 1.0),
-    }
+    p99, largest = present_quantiles(worst, (0.99, 1.0))
+    return {"p50": present_quantile(typical, 0.50), "p99": p99, "max": largest}
 
 
 def _bound_ms(cohort: pd.DataFrame, name: str) -> Floats:

@@ -83,7 +83,7 @@ def test_a_cell_says_what_describe_says(tmp_path: Path) -> None:
     rows += [turn(400 + i, e2e_ms=50 + i, session="t") for i in range(150)]
     rows += [failed(600 + i, "client_timeout", waited_ms=120_000 + i, session="t") for i in range(200)]
     whole = frame(tmp_path, rows).assign(node=pd.Series([NODE_A] * 750, dtype="str"))
-    cells = Rows(whole).cells(codes_of(whole["session"]), 300)
+    cells = Rows(whole).cells(Placed(codes_of(whole["session"])), 300)
     for name, cell in zip(("s", "t"), cells, strict=True):
         own = whole[whole["session"] == name].reset_index(drop=True)
         alone = describe(metrics.e2e_ms(own), metrics.waited_ms(own, "sent_ns"))
@@ -100,7 +100,7 @@ def test_a_cell_says_what_describe_says(tmp_path: Path) -> None:
 def test_one_value_less_than_a_percentile_takes_is_too_few(tmp_path: Path, count: int, level: str) -> None:
     for n, text in ((count, f"n too small ({count} < {count + 1})"), (count + 1, None)):
         whole = frame(tmp_path / str(n), [turn(i) for i in range(n)]).assign(node=pd.Series([NODE_A] * n, dtype="str"))
-        (cell,) = Rows(whole).cells(Grouping(np.zeros(n, dtype=np.int32), ["all"]), 300)
+        (cell,) = Rows(whole).cells(Placed(Grouping(np.zeros(n, dtype=np.int32), ["all"])), 300)
         assert cell.get(f"e2e_ms_{level}_text") == text
         assert cell[f"e2e_ms_{level}"] == 500  # stays for those who plot it
 
@@ -110,5 +110,5 @@ def test_text_columns_may_be_categories(tmp_path: Path) -> None:
     plain = frame(tmp_path, rows).assign(node=pd.Series([NODE_A] * 31, dtype="str"))
     text = [name for name in plain if str(plain[name].dtype) == "str"]
     encoded = plain.assign(**{name: plain[name].astype("category") for name in text})
-    one, other = (Rows(each).cells(codes_of(each["session"]), 300) for each in (plain, encoded))
+    one, other = (Rows(each).cells(Placed(codes_of(each["session"])), 300) for each in (plain, encoded))
     assert one == other and len(one) == 3

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.analysis.intervals import Clusters
-from loadtest.analysis.percentiles import describe, describe_histogram, ecdf, ecdf_histogram, grouped_quantile, quantile
+from loadtest.analysis.percentiles import (
+    describe,
+    describe_histogram,
+    ecdf,
+    ecdf_histogram,
+    grouped_quantile,
+    grouped_quantiles,
+    present,
+    present_quantile,
+    present_quantiles,
+    quantile,
+)
 from loadtest.quantiles import LogHistogram, nearest_rank, rank_interval
 
 INF, NAN = math.inf, math.nan
@@ -105,18 +116,34 @@ def test_grouped_quantile_equals_one_group_at_a_time(rows: list[tuple[int, float
         np.testing.assert_equal(found[code], nearest_rank(mine, q) if mine else NAN)
 
 
+@given(st.lists(measured), st.lists(st.floats(0.01, 1), min_size=1, max_size=4))
+def test_several_quantiles_are_each_as_alone(values: list[float], levels: list[float]) -> None:
+    array = np.array(values, dtype=float)
+    assert present_quantiles(array, levels) == [present_quantile(array, q) for q in levels]
+    np.testing.assert_equal(array, np.array(values, dtype=float))  # what is selected in is a copy
+    groups = np.arange(len(array), dtype=np.intp) % 3 - 1
+    found = grouped_quantiles(groups, 2, array, levels)
+    np.testing.assert_equal(found, [grouped_quantile(groups, 2, array, q) for q in levels])
+
+
+@given(st.lists(measured))
+def test_figures_are_the_same_of_values_sorted_before(values: list[float]) -> None:
+    array = np.array(values, dtype=float)
+    assert describe(array, ordered=present(array)) == describe(array)
+
+
 @given(st.lists(measured, max_size=1000))
 def test_ecdf_points_lie_on_the_ecdf(values: list[float]) -> None:
-    points = ecdf(np.array(values, dtype=float))
-    present = [value for value in values if not math.isnan(value)]
+    points = ecdf(present(np.array(values, dtype=float)))
+    known = [value for value in values if not math.isnan(value)]
     assert len(points) <= 200
     assert points == sorted(points)
-    finite = sorted(value for value in present if value < INF)
+    finite = sorted(value for value in known if value < INF)
     for value, share in points:
-        rank = round(share * len(present))
+        rank = round(share * len(known))
         assert round(finite[rank - 1], 3) == value
     if finite:
-        assert points[-1] == [round(finite[-1], 3), round(len(finite) / len(present), 6)]
+        assert points[-1] == [round(finite[-1], 3), round(len(finite) / len(known), 6)]
 
 
 def test_ecdf_resolves_both_tails() -> None:
