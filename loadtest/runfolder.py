@@ -100,11 +100,15 @@ def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:
 
 def write_part(path: Path, records: Sequence[msgspec.Struct], record: type[msgspec.Struct]) -> None:
     """Write one Parquet file of `records`, all of type `record`, so that it appears whole or not at all."""
+    write_table(path, table_of(records, record))
+
+
+def table_of(records: Sequence[msgspec.Struct], record: type[msgspec.Struct]) -> pa.Table:
+    """`records`, all of type `record`, as an Arrow table."""
     import pyarrow as pa
 
     schema = arrow_schema(record)
-    columns = {name: [getattr(r, name) for r in records] for name in schema.names}
-    write_table(path, pa.table(columns, schema=schema))
+    return pa.table({name: [getattr(r, name) for r in records] for name in schema.names}, schema=schema)
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -8,6 +8,7 @@ the size of a batch nor its order can change a result. Instants stay integers: a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -37,48 +38,53 @@ class Matches(NamedTuple):
     observed_ns: Ints  # Unix ns of the snapshot; 0 where `seen` is false
     seen: Mask  # a snapshot lies before the instant, stale ones included
     age_ns: Ints  # sent - observed; 0 where `seen` is false
-    place: Ints  # of the snapshot among the sorted ones (`History.order`); -1 where `seen` is false
+    place: Ints  # of the snapshot among the sorted ones; -1 where `seen` is false
     reason: npt.NDArray[np.int8]  # index into REASONS
 
 
+@dataclass(frozen=True, slots=True)
 class History:
-    """What one source said of every node over time, sorted and free of duplicates."""
+    """One figure of every node over time, sorted and free of duplicates; rows of `nodes[i]` begin at `starts[i]`.
 
-    def __init__(self, nodes: pa.Array | pa.ChunkedArray, observed_ns: Ints, values: Floats, source: str) -> None:
-        """Rows in any order; a value may be NaN (seen, but without counts). `source` names them in errors.
+    A value may be NaN: seen, but without counts.
+    """
+
+    nodes: pa.Array  # lower case
+    starts: Ints  # one more than there are nodes
+    observed_ns: Ints
+    values: Floats
+
+    def __post_init__(self) -> None:
+        """A binary search of unsorted instants gives wrong rows in silence, so their order is checked, not believed."""
+        later = np.diff(self.observed_ns) > 0
+        begins = self.starts[(self.starts > 0) & (self.starts < len(self.observed_ns))]
+        later[begins - 1] = True  # from one node to the next
+        if not later.all():
+            raise AssertionError("as-of join needs sorted times")
+
+    @classmethod
+    def of(cls, nodes: pa.Array | pa.ChunkedArray, observed_ns: Ints, values: Floats, source: str) -> History:
+        """Of rows in any order; `source` names them in errors.
 
         RunFolderError: a row without a node, or two rows of one node at one instant, of which neither is "the last".
         """
         names = encoded(nodes)
-        lower = pc.utf8_lower(names.dictionary)
-        self.nodes: pa.Array = lower.unique().drop_null()
-        codes = _codes(names, self.nodes)
+        known = pc.utf8_lower(names.dictionary).unique().drop_null()
+        codes = _codes(names, known)
         if (codes < 0).any():
             raise RunFolderError(
                 f"{source}: {int((codes < 0).sum())} snapshots name no node; delete them or import the file again"
             )
-        order = np.argsort(observed_ns, kind="stable")
-        order = order[_by_node(codes[order], len(self.nodes))]
-        codes = codes[order]
-        self.order = order  # by which the given rows are sorted by node and instant
-        self.observed_ns: Ints = observed_ns[order]
-        self.starts: Ints = np.searchsorted(codes, np.arange(len(self.nodes) + 1)).astype(np.int64)  # of each node
-        self._values: Floats = values[order]
-        self._require_ascending(codes, source)
-
-    def _require_ascending(self, codes: Codes, source: str) -> None:
-        """A binary search of unsorted instants gives wrong rows in silence, so their order is checked, not believed."""
-        steps = np.diff(self.observed_ns)
-        same = codes[1:] == codes[:-1]
-        if (steps[same] < 0).any():
-            raise AssertionError("as-of join needs sorted times")
-        twice = np.flatnonzero(same & (steps == 0))
+        order = by_node_and_time(codes, observed_ns, len(known))
+        codes, observed_ns = codes[order], observed_ns[order]
+        twice = np.flatnonzero((np.diff(codes) == 0) & (np.diff(observed_ns) == 0))
         if len(twice):
-            node, at = self.nodes[int(codes[twice[0]])].as_py(), int(self.observed_ns[twice[0]])
+            node, at = known[int(codes[twice[0]])].as_py(), int(observed_ns[twice[0]])
             raise RunFolderError(
                 f"{source}: {len(twice)} snapshots repeat the node and instant of another (first: node {node} at "
                 f"{at} ns); delete the repeated file or rows"
             )
+        return cls(known, starts_of(codes, len(known)), observed_ns, values[order])
 
     def before(
         self, nodes: pa.Array | pa.ChunkedArray, sent_ns: Ints, sent: Mask, bound_ns: Ints | int, tolerance_s: float
@@ -94,7 +100,7 @@ class History:
         if len(self.observed_ns):
             observed_ns = np.where(seen, self.observed_ns[place], 0)
             age_ns = np.where(seen, sent_ns - observed_ns, 0)
-            value = self._values[place]
+            value = self.values[place]
         stale = age_ns > min(round(min(tolerance_s, 1e12) * 1e9), _TOLERANCE_NS_MAX)
         reason = np.where(np.isnan(value), np.int8(REASONS.index(NO_COUNTS)), np.int8(0))
         reason[stale] = REASONS.index(STALE)
@@ -122,6 +128,18 @@ class History:
 def codes_of(nodes: pa.Array | pa.ChunkedArray, names: pa.Array) -> Codes:
     """The place of each row's node in `names` (lower case), negative for null and for a node that is not there."""
     return _codes(encoded(nodes), names)
+
+
+def by_node_and_time(codes: Codes, observed_ns: Ints, count: int) -> npt.NDArray[np.intp]:
+    """The order that sorts rows by node, and those of one node by instant; of equal ones the first stays first."""
+    order = np.argsort(observed_ns, kind="stable")
+    return order[_by_node(codes[order], count)]
+
+
+def starts_of(codes: Codes, count: int) -> Ints:
+    """Where the rows of each of `count` nodes begin, and the end of all; `codes` are sorted."""
+    starts: Ints = np.searchsorted(codes, np.arange(count + 1)).astype(np.int64)
+    return starts
 
 
 def _by_node(codes: Codes, count: int) -> npt.NDArray[np.intp]:

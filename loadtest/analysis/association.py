@@ -20,12 +20,13 @@ import pandas as pd
 
 from loadtest.analysis.bounds import bonett_wright
 from loadtest.analysis.correlation import bootstrap, spearman
-from loadtest.analysis.frames import Clocks, Floats, Mask, snapshots_frame
+from loadtest.analysis.frames import Clocks, Floats, Mask
 from loadtest.analysis.next_hour import next_hour
 from loadtest.analysis.nodes import NODE_REQUESTS_MIN
 from loadtest.analysis.percentiles import grouped_quantile, number
 from loadtest.analysis.reputation import Reputation
 from loadtest.analysis.residuals import CONTROLS, Served, served
+from loadtest.analysis.snapshots import LEADERBOARD, SESSION_REPUTATION, Polled, Snapshots, read_snapshots
 
 NODES_MIN = 8  # with fewer no interval of 95 % is narrower than -0.7 to 0.7
 RESTRICTED = 0.8  # of the network's standard deviation: below it a correlation shrinks by a fifth and more
@@ -48,14 +49,11 @@ class _Node(NamedTuple):
 
 def association_of(run: Path, cohort: pd.DataFrame, clocks: Clocks, tolerance_s: float) -> dict[str, Any]:
     """`association` with the snapshots of a run folder. RunFolderError: it is damaged."""
-    snapshots = snapshots_frame(run)
-    return association(cohort, clocks, Reputation.of(snapshots), snapshots, tolerance_s)
+    return association(cohort, clocks, read_snapshots(run), tolerance_s)
 
 
-def association(
-    cohort: pd.DataFrame, clocks: Clocks, reputation: Reputation, snapshots: pd.DataFrame, tolerance_s: float
-) -> dict[str, Any]:
-    """All of it, as summary.json holds it. `snapshots` is `frames.snapshots_frame`; `reputation` was made of it."""
+def association(cohort: pd.DataFrame, clocks: Clocks, snapshots: Snapshots, tolerance_s: float) -> dict[str, Any]:
+    """All of it, as summary.json holds it."""
     found = served(cohort, clocks)
     nodes = _by_node(found)
     enough = nodes.turns >= NODE_REQUESTS_MIN
@@ -77,11 +75,11 @@ def association(
         "nodes_few": int((~enough & (nodes.turns > 0)).sum()),
         "requests_min": NODE_REQUESTS_MIN,
         "lag_s_p50": number(float(np.nanmedian(lag_s))) if np.isfinite(lag_s).any() else None,
-        "nodes_left": _left(snapshots),
+        "nodes_left": _left(snapshots.of_source(LEADERBOARD)),
         "relations": relations,
         "points_of": drawn if points else None,
         "points": points,
-        "next_hour": next_hour(found, clocks, reputation, tolerance_s),
+        "next_hour": next_hour(found, clocks, Reputation.of(snapshots), tolerance_s),
     }
 
 
@@ -165,18 +163,16 @@ _SIDES = {"latency": "latency", "failure": "share of failed turns"}
 _LESS = {"latency": "faster", "failure": "less failing"}
 
 
-def _network(snapshots: pd.DataFrame, series: str) -> Floats:
+def _network(snapshots: Snapshots, series: str) -> Floats:
     """The last word on every node of the network, whether or not it served us."""
     source, good, total = {
-        "reputation": ("leaderboard", "points", "counter"),
-        "reputation_session": ("session-reputation", "success", "all"),
+        "reputation": (LEADERBOARD, "points", "counter"),
+        "reputation_session": (SESSION_REPUTATION, "success", "all"),
     }.get(series, ("", "", ""))
-    rows = snapshots[snapshots["source"] == source]
-    if not len(rows):
-        return np.empty(0)
-    last = rows.sort_values("observed_wall_ns").drop_duplicates("node", keep="last")
+    polled = snapshots.of_source(source)
+    last = polled.last()
     rates: Sequence[Floats] = [
-        100 * last[f"{stage}_{good}"].to_numpy(np.float64, na_value=np.nan) / _positive(last[f"{stage}_{total}"])
+        100 * polled.column(f"{stage}_{good}")[last] / _positive(polled.column(f"{stage}_{total}")[last])
         for stage in ("precommit", "commit")
     ]
     known = np.sum(~np.isnan(rates), axis=0)
@@ -184,18 +180,14 @@ def _network(snapshots: pd.DataFrame, series: str) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _positive(column: pd.Series[int]) -> Floats:
-    values = column.to_numpy(np.float64, na_value=np.nan)
+def _positive(values: Floats) -> Floats:
     return np.where(values > 0, values, np.nan)
 
 
-def _left(snapshots: pd.DataFrame) -> int:
+def _left(board: Polled) -> int:
     """Nodes that were listed and are not in the last leaderboard: who failed for good may be among them."""
-    rows = snapshots[snapshots["source"] == "leaderboard"]
-    if not len(rows):
-        return 0
-    last = rows["observed_wall_ns"].max()
-    return int(rows["node"].nunique() - rows.loc[rows["observed_wall_ns"] == last, "node"].nunique())
+    last_ns = board.observed_ns[board.last()]
+    return int((last_ns < last_ns.max()).sum()) if len(last_ns) else 0
 
 
 def _range(values: Floats) -> list[float] | None:

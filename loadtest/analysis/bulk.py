@@ -80,7 +80,7 @@ def read_history(snapshots: Path) -> History:
     if observed.null_count:
         raise RunFolderError(f"{snapshots}: {observed.null_count} snapshots have no observed_wall_ns; delete them")
     values = np.concatenate([_floats(batch["reputation"]) for batch in batches])
-    return History(nodes, observed.to_numpy(), values, str(snapshots))
+    return History.of(nodes, observed.to_numpy(), values, str(snapshots))
 
 
 def _with_matches(batch: pa.RecordBatch, found: Matches) -> pa.Table:

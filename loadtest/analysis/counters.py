@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from loadtest.analysis.evidence import SECOND_NS, Evidence
 from loadtest.analysis.findings import Finding, evidence, no_source, shorten
 from loadtest.analysis.frames import Floats, Ints
 from loadtest.analysis.pipeline import LAG_S, last_growing
+from loadtest.analysis.snapshots import LEADERBOARD, REPUTATION
 
 COUNTERS, RESETS, LISTED = "leaderboard counters", "counter resets", "nodes are listed"
 CLOCKS, SPELLING = "node clocks", "address spelling"
 CLOCK_S = 30.0  # a timestamp further ahead than this is no question of rounding or of our own clock
-LEADERBOARD, REPUTATION = "leaderboard", "reputation"
 # Points as well: a counter of zero is how the backend says "no data", and is not stored.
 ONLY_GROWING = ("ping_counter", "precommit_counter", "precommit_points", "commit_points")
 LAG_NS = round(LAG_S * SECOND_NS)
@@ -41,35 +40,35 @@ class Counter(NamedTuple):
 
 def counters(source: Evidence) -> list[Finding]:
     """Five findings: counters, resets, listed nodes, clocks, spelling."""
-    board = board_counters(source, "precommit_counter")
+    board = board_column(source, "precommit_counter")
     return [_grow_together(source, board), _resets(source), _listed(source), _clocks(source), _spelling(source)]
 
 
-def board_counters(source: Evidence, name: str) -> dict[str, Counter]:
-    """A leaderboard counter by node. A miner may own several rows of one leaderboard: they are summed."""
-    rows = source.snapshots[source.snapshots["source"] == LEADERBOARD].dropna(subset=[name])
-    sums = rows.groupby(["node", "observed_wall_ns"], sort=True)[name].sum()
-    if not len(sums):
-        return {}
+def board_column(source: Evidence, name: str) -> dict[str, Counter]:
+    """A column of the leaderboard by node, where it was told."""
+    board = source.snapshots.of_source(LEADERBOARD)
+    values = board.column(name)
+    told = ~np.isnan(values)
     return {
-        str(node): Counter(
-            each.index.get_level_values("observed_wall_ns").to_numpy(dtype=np.int64), each.to_numpy(dtype=np.float64)
-        )
-        for node, each in sums.groupby(level="node")
+        node: Counter(board.observed_ns[rows][told[rows]], values[rows][told[rows]])
+        for node, rows in board.rows()
+        if told[rows].any()
     }
 
 
 def _grow_together(source: Evidence, board: dict[str, Counter]) -> Finding:
-    series = source.series(REPUTATION)
-    if not board or not series:
+    lists = source.snapshots.of_source(REPUTATION)
+    if not board or not lists.nodes:
         missing = "leaderboard" if not board else "/reputation/{address}"
         return no_source(COUNTERS, missing, f"no {missing} was polled")
+    totals = lists.column("precommit_all") + lists.column("precommit_pending")
+    newest_s = lists.column("effective_s")
     lines, compared, entries = [], 0, 0.0
     for node, counter in board.items():
-        lists = series.get(node)
-        if lists is None or len(lists) < 2 or (np.diff(counter.values) < 0).any():
+        rows = lists.rows_of(node)
+        if rows is None or rows.stop - rows.start < 2 or (np.diff(counter.values) < 0).any():
             continue  # a counter that began again is a finding of its own
-        growth = _growth(lists, counter)
+        growth = _growth(totals[rows], lists.observed_ns[rows], newest_s[rows], counter)
         if growth is None:
             continue
         compared, entries = compared + 1, entries + growth.listed
@@ -101,10 +100,9 @@ class _Growth(NamedTuple):
     most: float
 
 
-def _growth(lists: pd.DataFrame, counter: Counter) -> _Growth | None:
-    totals = (lists["precommit_all"] + lists["precommit_pending"]).to_numpy(dtype=np.float64, na_value=np.nan)
-    times = lists["observed_wall_ns"].to_numpy(dtype=np.int64)
-    last = last_growing(totals, lists["effective_s"].to_numpy(dtype=np.float64, na_value=np.nan))
+def _growth(totals: Floats, times: Ints, newest_s: Floats, counter: Counter) -> _Growth | None:
+    """Of one node: the entries, instant and newest entry of each of its lists, against its counter."""
+    last = last_growing(totals, newest_s)
     begin, end = int(times[0]), int(times[last])
     first, final = counter.at(begin + LAG_NS, after=True), counter.at(end, after=False)
     before = int(np.searchsorted(times[: last + 1], counter.times[-1] - LAG_NS, side="right")) - 1
@@ -118,14 +116,14 @@ def _growth(lists: pd.DataFrame, counter: Counter) -> _Growth | None:
 
 def _visible_excess(source: Evidence, entries: float) -> float:
     """How much too fast a counter must grow to leave the time that the lag takes away."""
-    times = source.snapshots["observed_wall_ns"]
-    window_s = float(times.max() - times.min()) / SECOND_NS
+    times = [each.observed_ns for each in source.snapshots.sources.values()]
+    window_s = float(max(each.max() for each in times) - min(each.min() for each in times)) / SECOND_NS
     share = LAG_S / max(window_s - LAG_S, LAG_S)
     return share + 1 / max(entries, 1.0)
 
 
 def _resets(source: Evidence) -> Finding:
-    told = [board_counters(source, name) for name in ONLY_GROWING]
+    told = [board_column(source, name) for name in ONLY_GROWING]
     nodes = sorted({node for counters in told for node in counters})
     if not nodes:
         return no_source(RESETS, "leaderboard", "no leaderboard was polled")
@@ -140,10 +138,7 @@ def _resets(source: Evidence) -> Finding:
 def _listed(source: Evidence) -> Finding:
     tasks = source.own_tasks
     served = sorted({node for nodes in tasks["assigned"] for node in nodes}) if len(tasks) else []
-    listed = {
-        name: set(source.snapshots.loc[source.snapshots["source"] == name, "node"].tolist())
-        for name in (LEADERBOARD, REPUTATION)
-    }
+    listed = {name: set(source.snapshots.of_source(name).nodes) for name in (LEADERBOARD, REPUTATION)}
     if not served or not listed[LEADERBOARD]:
         missing = "leaderboard" if served else "task look-ups"
         return no_source(LISTED, missing, f"no {missing} to compare")
@@ -157,23 +152,24 @@ def _listed(source: Evidence) -> Finding:
 
 
 def _clocks(source: Evidence) -> Finding:
-    rows = source.snapshots
-    told_s = rows[["effective_s", "last_active_s"]].max(axis=1).to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isnan(told_s).all():
+    worst: dict[str, float] = {}
+    for polled in source.snapshots.sources.values():
+        told_s = np.fmax(polled.column("effective_s"), polled.column("last_active_s"))
+        ahead_s = np.fmax.reduceat(told_s - polled.observed_ns / SECOND_NS, polled.starts[:-1])
+        for node, each in zip(polled.nodes, ahead_s.tolist(), strict=True):
+            worst[node] = float(np.fmax(worst.get(node, np.nan), each))
+    if np.isnan([*worst.values()]).all():
         return no_source(CLOCKS, "timestamps of nodes", "no snapshot told a time")
-    ahead_s = told_s - rows["observed_wall_ns"].to_numpy(dtype=np.int64) / SECOND_NS
-    worst = pd.Series(ahead_s).groupby(rows["node"].to_numpy(dtype=object)).max()
-    lines = [f"{shorten(str(node))} is {s:.0f} s ahead" for node, s in worst[worst > CLOCK_S].items()]
+    lines = [f"{shorten(node)} is {s:.0f} s ahead" for node, s in sorted(worst.items()) if s > CLOCK_S]
     ok = f"No timestamp lies more than {CLOCK_S:g} s in the future. A clock that is behind cannot be told from a node "
     return _exact(CLOCKS, lines, len(worst), "nodes have timestamps from the future", ok + "at rest")
 
 
 def _spelling(source: Evidence) -> Finding:
-    spellings = source.snapshots.groupby("node")["node_as_seen"].nunique()
-    if not len(spellings):
+    spellings = source.snapshots.spellings
+    if not spellings:
         return no_source(SPELLING, "snapshots", "no node was observed")
-    several = spellings[spellings > 1]
-    lines = [f"{shorten(str(node))} was written in {count} ways" for node, count in several.items()]
+    lines = [f"{shorten(node)} was written in {count} ways" for node, count in spellings.items() if count > 1]
     text = "nodes change the spelling of their address (we fold the case; not every tool does)"
     return _exact(SPELLING, lines, len(spellings), text, "Every address is always written in one way")
 

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest.analysis.copies import Given, find_copies
-from loadtest.analysis.frames import Clocks, scalar_columns, to_frame
+from loadtest.analysis.frames import Clocks, to_frame
+from loadtest.analysis.snapshots import Snapshots, read_snapshots
 from loadtest.analysis.textindex import TextIndex
-from loadtest.records import NodeSnapshot, RequestRecord, TaskRecord
+from loadtest.records import RequestRecord, TaskRecord
 from loadtest.runfolder import part_paths, read_manifest, read_part, read_table
 
 SECOND_NS = 1_000_000_000
@@ -55,7 +56,7 @@ class Evidence:
     manifest: dict[str, Any]
     requests: pd.DataFrame
     tasks: pd.DataFrame
-    snapshots: pd.DataFrame
+    snapshots: Snapshots
     sessions: pd.DataFrame
     router: pd.DataFrame
     charges: pd.DataFrame
@@ -77,15 +78,13 @@ class Evidence:
         turns = pa.concat_tables(parts) if parts else read_table(run, "requests", COLUMNS)
         requests = to_frame(turns)
         clocks = Clocks.of(run, manifest, requests)
-        snapshots = to_frame(read_table(run, "snapshots", scalar_columns(NodeSnapshot)))
-        snapshots["node"] = snapshots["node"].str.lower()
         return cls(
             manifest,
             requests.assign(
                 sent_wall_ns=clocks.wall_ns(requests, "sent_ns"), done_wall_ns=clocks.wall_ns(requests, "done_ns")
             ),
             to_frame(_tasks_of(run, turns) if left < 0 else read_table(run, "tasks")),
-            snapshots,
+            read_snapshots(run),
             to_frame(read_table(run, "sessions")),
             to_frame(read_table(run, "router")),
             to_frame(read_table(run, "charges")),
@@ -182,11 +181,6 @@ class Evidence:
     def copied(self) -> set[tuple[str, str, str]]:
         """(router, session, task id) of those copies."""
         return {(copy.router, copy.session, copy.task_id) for copy in self.copies}
-
-    def series(self, source: str) -> dict[str, pd.DataFrame]:
-        """Snapshots of one source by node, in the order of observation."""
-        rows = self.snapshots[self.snapshots["source"] == source].sort_values("observed_wall_ns", kind="stable")
-        return {str(node): frame.reset_index(drop=True) for node, frame in rows.groupby("node", sort=True)}
 
 
 def _tasks_of(run: Path, turns: pa.Table) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loadtest.fitness import CLOCK_BOUND_MS_MAX
-from loadtest.records import SCHEMA_VERSION, NodeSnapshot
+from loadtest.records import SCHEMA_VERSION
 from loadtest.runfolder import RunFolderError, arrow_schema, printable, read_table
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -51,23 +51,6 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     """An Arrow table as a frame: int64 becomes nullable Int64, text becomes str with missing values."""
     frame: pd.DataFrame = table.to_pandas(types_mapper=_TYPES.get)
     return frame
-
-
-def snapshots_frame(run: Path) -> pd.DataFrame:
-    """Every snapshot, one row per (source, node, instant), addresses lower case.
-
-    A miner can own several rows of one leaderboard; they share an instant, their counters are summed and the latest
-    of their times counts.
-    """
-    keys, times = ["source", "node", "observed_wall_ns"], ["effective_s", "last_active_s"]
-    named = scalar_columns(NodeSnapshot)
-    counts = [name for name in named if name.endswith(("_points", "_counter", "_all", "_success", "_pending"))]
-    frame = to_frame(read_table(run, "snapshots", keys + times + counts))
-    frame["node"] = frame["node"].str.lower()
-    if not frame.duplicated(keys).any():
-        return frame
-    groups = frame.groupby(keys, as_index=False, sort=False)
-    return groups[counts].sum(min_count=1).merge(groups[times].max(), on=keys, validate="1:1")
 
 
 def descriptions_frame(run: Path) -> pd.DataFrame:

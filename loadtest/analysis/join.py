@@ -28,13 +28,13 @@ from loadtest.analysis.frames import (
     Floats,
     Ints,
     descriptions_frame,
-    snapshots_frame,
     to_frame,
     use_system_memory,
 )
 from loadtest.analysis.looked import lookups_of
 from loadtest.analysis.percentiles import number, present_quantile
 from loadtest.analysis.reputation import Reputation
+from loadtest.analysis.snapshots import LEADERBOARD, read_snapshots
 from loadtest.runfolder import (
     RunFolderError,
     read_manifest,
@@ -68,10 +68,10 @@ def join_run(
     manifest = read_manifest(run) if partial else _require_complete(run)
     require_rows(run, manifest)
     clocks = Clocks.of(run, manifest, _instants(run, manifest))
-    snapshots = snapshots_frame(run)
-    warnings = _warnings(run, set(snapshots["source"].unique()), partial)
-    observed, reputation = len(snapshots) > 0, Reputation.of(snapshots, descriptions_frame(run))
-    del snapshots  # the histories are a tenth of it
+    snapshots = read_snapshots(run)
+    sources = set(snapshots.sources)
+    reputation = Reputation.of(snapshots, descriptions_frame(run))
+    del snapshots  # the histories are a part of it
     tolerance_s = _tolerance_s(manifest) if tolerance_s is None else tolerance_s
 
     tally = _Tally()
@@ -96,8 +96,8 @@ def join_run(
         miners_file.publish()
 
     pa.default_memory_pool().release_unused()  # a summary may follow in this process
-    figures = {"partial": partial, "warnings": warnings, **tally.figures(tolerance_s)}
-    figures["nothing_observed"] = bool(manifest.get("observed")) and not observed
+    figures = {"partial": partial, "warnings": _warnings(run, sources, partial), **tally.figures(tolerance_s)}
+    figures["nothing_observed"] = bool(manifest.get("observed")) and not sources
     write_text(run / FIGURES, json.dumps(figures, indent=1) + "\n")
     if manifest.get("state") != "running":
         update_manifest(run, state="joined")
@@ -165,7 +165,7 @@ def _warnings(run: Path, sources: set[str], partial: bool) -> list[str]:
     warnings = []
     if not sources:
         warnings.append(f"{run}: no snapshots of any node: the join has no reputation (was the run observed?)")
-    elif "leaderboard" not in sources:
+    elif LEADERBOARD not in sources:
         warnings.append(f"{run}: no leaderboard snapshots: only session reputation is joined")
     if partial:
         warnings.append(f"{run}: joined as it is, rows may be missing")

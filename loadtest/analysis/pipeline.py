@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from loadtest.analysis.chance import rate_bound
 from loadtest.analysis.evidence import SECOND_NS, Evidence
 from loadtest.analysis.findings import Finding, evidence, no_source, percent, shorten
 from loadtest.analysis.frames import Floats
+from loadtest.analysis.snapshots import SESSION_REPUTATION, Polled
 
 ENDING, ONCE, COUNTED, CLAIMS = "tasks end", "tasks count once", "tasks reach the reputation", "claims"
 DEADLINE_S = 300.0  # two phases of 90 s, as clients ask for, the oracle's ticks and slow transactions
@@ -125,7 +127,7 @@ class Book:
 
 def _books(source: Evidence) -> list[Book]:
     """A book for every node that was assigned one of our complete tasks."""
-    series = source.series("session-reputation")
+    lists = _Lists.of(source.snapshots.of_source(SESSION_REPUTATION))
     tasks = source.own_tasks
     tasks = tasks[tasks["complete"].astype(bool)] if len(tasks) else tasks
     by_node: dict[str, list[tuple[int, int, bool]]] = {}
@@ -134,22 +136,42 @@ def _books(source: Evidence) -> list[Book]:
     ):
         for node in assigned:
             by_node.setdefault(node, []).append((sent, int(known), node not in miners))
-    return [_book(node, rows, series.get(node)) for node, rows in sorted(by_node.items())]
+    return [_book(node, rows, lists) for node, rows in sorted(by_node.items())]
 
 
-def _book(node: str, rows: list[tuple[int, int, bool]], snapshots: pd.DataFrame | None) -> Book:
-    if snapshots is None:
+class _Lists(NamedTuple):
+    """The session series with what a book needs of every snapshot."""
+
+    polled: Polled
+    totals: Floats  # entries into the precommit stage, pending ones included
+    failures: Floats  # of both stages
+    pending: Floats
+    newest_s: Floats
+
+    @classmethod
+    def of(cls, polled: Polled) -> _Lists:
+        counts = {
+            name: np.nan_to_num(polled.column(name))
+            for stage in ("precommit", "commit")
+            for name in (f"{stage}_all", f"{stage}_success", f"{stage}_pending")
+        }
+        failures = counts["precommit_all"] - counts["precommit_success"]
+        return cls(
+            polled,
+            counts["precommit_all"] + counts["precommit_pending"],
+            failures + counts["commit_all"] - counts["commit_success"],
+            counts["precommit_pending"] + counts["commit_pending"],
+            polled.column("effective_s"),
+        )
+
+
+def _book(node: str, rows: list[tuple[int, int, bool]], lists: _Lists) -> Book:
+    place = lists.polled.rows_of(node)
+    if place is None:
         return Book(node, len(rows), sum(missed for _, _, missed in rows))
-    counts = {
-        name: snapshots[name].to_numpy(dtype=np.float64, na_value=0.0)
-        for stage in ("precommit", "commit")
-        for name in (f"{stage}_all", f"{stage}_success", f"{stage}_pending")
-    }
-    totals = counts["precommit_all"] + counts["precommit_pending"]
-    failures = counts["precommit_all"] - counts["precommit_success"] + counts["commit_all"] - counts["commit_success"]
-    pending = counts["precommit_pending"] + counts["commit_pending"]
-    last = last_growing(totals, snapshots["effective_s"].to_numpy(dtype=np.float64, na_value=np.nan))
-    times = snapshots["observed_wall_ns"].to_numpy(dtype=np.int64)
+    totals, failures, pending = lists.totals[place], lists.failures[place], lists.pending[place]
+    last = last_growing(totals, lists.newest_s[place])
+    times = lists.polled.observed_ns[place]
     begin, end = int(times[0]), int(times[last]) - round(LAG_S * SECOND_NS)
     inside = [missed for sent, finished, missed in rows if sent > begin and finished < end]
     return Book(

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loadtest.analysis.counters import LEADERBOARD, board_counters
+from loadtest.analysis.counters import board_column
 from loadtest.analysis.evidence import SECOND_NS, Evidence
 from loadtest.analysis.findings import Finding, evidence, no_source, percent, shorten
 from loadtest.analysis.pipeline import LAG_S
+from loadtest.analysis.snapshots import LEADERBOARD
 
 UPTIME, CHURN, FAILOVER = "uptime", "churn", "failover"
 PING_S = 310.0  # nodes ping just over every five minutes
@@ -34,7 +35,7 @@ def presence(source: Evidence) -> list[Finding]:
 
 
 def _uptime(source: Evidence) -> Finding:
-    pings = board_counters(source, "ping_counter")
+    pings = board_column(source, "ping_counter")
     window_s = {node: float(each.times[-1] - each.times[0]) / SECOND_NS for node, each in pings.items()}
     due = {node: int((s - LAG_S) // PING_S) for node, s in window_s.items() if s > LAG_S + PING_S}
     if not due:
@@ -56,23 +57,20 @@ def _uptime(source: Evidence) -> Finding:
 
 def _silences(source: Evidence) -> list[Silence] | None:
     """Absences by what nodes were last heard of; None: no source."""
-    rows = source.snapshots[source.snapshots["source"] == LEADERBOARD].dropna(subset=["last_active_s"])
-    if not len(rows):
+    heard = board_column(source, "last_active_s")
+    if not heard:
         return None
     found = []
-    for node, each in rows.groupby("node", sort=True):
-        ordered = each.groupby("observed_wall_ns")["last_active_s"].max().sort_index()
-        heard = ordered.to_numpy(dtype=np.float64)
-        seen_s = ordered.index.to_numpy(dtype=np.float64) / SECOND_NS
-        signs = [*np.unique(heard).tolist(), float(seen_s[-1])]
-        found += [Silence(str(node), a, b) for a, b in pairwise(signs) if b - a > SILENT_S]
+    for node, each in heard.items():
+        signs = [*np.unique(each.values).tolist(), float(each.times[-1]) / SECOND_NS]
+        found += [Silence(node, a, b) for a, b in pairwise(signs) if b - a > SILENT_S]
     return found
 
 
 def _churn(source: Evidence, silences: list[Silence] | None) -> Finding:
     if silences is None:
         return no_source(CHURN, "leaderboard (last_active)", "no node told when it was last active")
-    nodes = source.snapshots.loc[source.snapshots["source"] == LEADERBOARD, "node"].nunique()
+    nodes = len(source.snapshots.of_source(LEADERBOARD).nodes)
     connected = source.router["connected_miners"].dropna()
     lines = [f"{shorten(s.node)} was silent for {(s.until_s - s.from_s) / 60:.0f} minutes" for s in silences]
     if len(connected):

@@ -24,6 +24,7 @@ import pyarrow as pa
 from loadtest.analysis.asof import NO_COUNTS, REASONS, History, Matches
 from loadtest.analysis.frames import Floats
 from loadtest.analysis.scores import STAGES, rank_scores
+from loadtest.analysis.snapshots import LEADERBOARD, SESSION_REPUTATION, Polled, Snapshots
 from loadtest.analysis.windows import Counts, Window, window_of_counters, window_of_lists
 
 _BOARD = ("reputation", "snapshot_observed_wall_ns", "snapshot_age_s", "reputation_reason")
@@ -41,7 +42,7 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One source over time, with what else its snapshots say; `features` are in the order of the sorted snapshots."""
+    """One source over time, with what else its snapshots say, in their order."""
 
     history: History
     features: Mapping[str, npt.NDArray[np.float32]]
@@ -72,12 +73,13 @@ class Reputation:
     levels: History | None = None  # None: nobody told a level
 
     @classmethod
-    def of(cls, snapshots: pd.DataFrame, descriptions: pd.DataFrame | None = None) -> Reputation:
-        """From `frames.snapshots_frame`; RunFolderError when a source has two rows of one node at one instant.
-
-        `descriptions` is `frames.descriptions_frame`, which may tell levels.
-        """
-        return cls(_board(snapshots), _session(snapshots), None if descriptions is None else _levels(descriptions))
+    def of(cls, snapshots: Snapshots, descriptions: pd.DataFrame | None = None) -> Reputation:
+        """`descriptions` is `frames.descriptions_frame`, which may tell levels."""
+        return cls(
+            _board(snapshots.of_source(LEADERBOARD)),
+            _session(snapshots.of_source(SESSION_REPUTATION)),
+            None if descriptions is None else _levels(descriptions),
+        )
 
     def before(self, requests: pd.DataFrame, bound_ns: Any, tolerance_s: float) -> pd.DataFrame:
         """Reputation of each row's `node` as of `sent_wall_ns - bound_ns`, from both series, in percent.
@@ -99,24 +101,22 @@ class Reputation:
         return pd.DataFrame(columns, index=requests.index)
 
 
-def _board(snapshots: pd.DataFrame) -> Series:
-    rows = snapshots[snapshots["source"] == "leaderboard"]
-    history = _history(rows, _BOARD_NAMES, "leaderboard snapshots")
-    stages = {stage: _counts(rows, stage, _BOARD_NAMES, history) for stage in STAGES}
-    active_s = _sorted(rows, "last_active_s", history)
-    window = window_of_counters(history.starts, history.observed_ns, stages["precommit"], stages["commit"])
+def _board(board: Polled) -> Series:
+    history = _history(board, _BOARD_NAMES)
+    stages = {stage: _counts(board, stage, _BOARD_NAMES) for stage in STAGES}
+    active_s = board.column("last_active_s")
+    window = window_of_counters(board.starts, board.observed_ns, stages["precommit"], stages["commit"])
     points, counters = ({stage: each[place] for stage, each in stages.items()} for place in (0, 1))
-    score = rank_scores(points, counters, active_s, history.observed_ns)
+    score = rank_scores(points, counters, active_s, board.observed_ns)
     return Series(history, {**_features(window), "score": score.astype(np.float32)}, _quiet_s(history, active_s))
 
 
-def _session(snapshots: pd.DataFrame) -> Series:
-    rows = snapshots[snapshots["source"] == "session-reputation"]
-    history = _history(rows, _SESSION_NAMES, "session-reputation snapshots")
-    precommit, commit = (_counts(rows, stage, _SESSION_NAMES, history) for stage in ("precommit", "commit"))
-    pending = sum(np.nan_to_num(_sorted(rows, f"{stage}_pending", history)) for stage in ("precommit", "commit"))
-    newest_s = _sorted(rows, "effective_s", history)
-    window = window_of_lists(history.starts, history.observed_ns, precommit, commit, np.asarray(pending), newest_s)
+def _session(lists: Polled) -> Series:
+    history = _history(lists, _SESSION_NAMES)
+    precommit, commit = (_counts(lists, stage, _SESSION_NAMES) for stage in ("precommit", "commit"))
+    pending = sum(np.nan_to_num(lists.column(f"{stage}_pending")) for stage in ("precommit", "commit"))
+    newest_s = lists.column("effective_s")
+    window = window_of_lists(lists.starts, lists.observed_ns, precommit, commit, np.asarray(pending), newest_s)
     return Series(history, _features(window), _quiet_s(history, newest_s))
 
 
@@ -125,23 +125,23 @@ def _levels(descriptions: pd.DataFrame) -> History | None:
     if not len(told):
         return None
     nodes = pa.array(told["node"], type=pa.large_string(), from_pandas=True)
-    return History(nodes, told["observed_wall_ns"].to_numpy(dtype=np.int64), _floats(told, "level"), "descriptions")
+    levels: Floats = told["level"].to_numpy(dtype=np.float64, na_value=np.nan)
+    return History.of(nodes, told["observed_wall_ns"].to_numpy(dtype=np.int64), levels, "descriptions")
 
 
-def _history(rows: pd.DataFrame, names: tuple[str, str], source: str) -> History:
-    nodes = pa.array(rows["node"], type=pa.large_string(), from_pandas=True)
-    observed_ns = rows["observed_wall_ns"].to_numpy(dtype=np.int64)
-    return History(nodes, observed_ns, _rates(rows, names), source)
+def _history(polled: Polled, names: tuple[str, str]) -> History:
+    nodes = pa.array(polled.nodes, type=pa.string())
+    return History(nodes, polled.starts, polled.observed_ns, _rates(polled, names))
 
 
-def _rates(rows: pd.DataFrame, names: tuple[str, str]) -> Floats:
+def _rates(polled: Polled, names: tuple[str, str]) -> Floats:
     """The mean of the precommit and the commit success rate of each snapshot, percent.
 
     A zero counter means "no data": that rate is left out, and without both there is no value (NaN).
     """
     rates = []
     for stage in ("precommit", "commit"):
-        good, total = (_floats(rows, f"{stage}_{name}") for name in names)
+        good, total = _counts(polled, stage, names)
         with np.errstate(divide="ignore", invalid="ignore"):
             rates.append(np.where(total > 0, 100 * good / total, np.nan))
     known = np.sum(~np.isnan(rates), axis=0)
@@ -168,14 +168,5 @@ def _placed(count: int, rows: npt.NDArray[np.intp], values: Floats) -> Floats:
     return column
 
 
-def _counts(rows: pd.DataFrame, stage: str, names: tuple[str, str], history: History) -> Counts:
-    return Counts(*(_sorted(rows, f"{stage}_{name}", history) for name in names))
-
-
-def _sorted(rows: pd.DataFrame, name: str, history: History) -> Floats:
-    return _floats(rows, name)[history.order]
-
-
-def _floats(rows: pd.DataFrame, name: str) -> Floats:
-    values: Floats = rows[name].to_numpy(dtype=np.float64, na_value=np.nan)
-    return values
+def _counts(polled: Polled, stage: str, names: tuple[str, str]) -> Counts:
+    return Counts(*(polled.column(f"{stage}_{name}") for name in names))

@@ -7,6 +7,7 @@ test holds the two together. A score is of its instant: volume is relative to th
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from loadtest.analysis.frames import Floats, Ints
 from loadtest.rank_score import CAPS, FRESHNESS, VOLUME, WEIGHTS
@@ -23,7 +24,8 @@ def rank_scores(points: Stages, counters: Stages, last_active_s: Floats, observe
     told = (np.nan_to_num(counters["precommit"]) > 0) & (np.nan_to_num(last_active_s) > 0)
     points = {stage: np.nan_to_num(values) for stage, values in points.items()}
     counters = {stage: np.nan_to_num(values) for stage, values in counters.items()}
-    maxima = {stage: _most(counters[stage], observed_ns) for stage in STAGES}
+    instants, board = np.unique(observed_ns, return_inverse=True)
+    maxima = {stage: _most(counters[stage], board, len(instants)) for stage in STAGES}
     idle_min = (observed_ns // 1_000_000_000 - np.nan_to_num(last_active_s)) / 60
     with np.errstate(divide="ignore", invalid="ignore"):
         share = counters["precommit"] / maxima["precommit"]
@@ -56,12 +58,11 @@ def rank_scores(points: Stages, counters: Stages, last_active_s: Floats, observe
     return np.where(told, np.round(score, 2), np.nan)
 
 
-def _most(counter: Floats, observed_ns: Ints) -> Floats:
-    """The largest of the same leaderboard, for each row."""
-    instants, at = np.unique(observed_ns, return_inverse=True)
-    most = np.zeros(len(instants))
-    np.maximum.at(most, at, counter)
-    return most[at]
+def _most(counter: Floats, board: npt.NDArray[np.intp], boards: int) -> Floats:
+    """The largest of the same leaderboard, for each row; `board` says of which of them it is."""
+    most = np.zeros(boards)
+    np.maximum.at(most, board, counter)
+    return most[board]
 
 
 def _penalised(rate: Floats, failures: Floats) -> Floats:

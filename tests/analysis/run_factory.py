@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from loadtest.analysis.batches import request_batches
 from loadtest.analysis.frames import to_frame
+from loadtest.analysis.snapshots import Snapshots
 from loadtest.quantiles import LogHistogram
 from loadtest.records import NodeSnapshot, RequestRecord, TaskRecord, TruthRecord
-from loadtest.runfolder import write_manifest, write_part
+from loadtest.runfolder import table_of, write_manifest, write_part
 
 T0_NS = 5_000_000_000_000  # master's monotonic clock at t0
 WALL_MINUS_MONO_NS = 1_790_000_000_123_456_789
@@ -239,12 +240,6 @@ def frame(folder: Path, rows: Sequence[RequestRecord]) -> pd.DataFrame:
     return to_frame(pa.concat_tables(request_batches(write_run(folder, rows))))
 
 
-def snapshot_frame(snapshots: Sequence[NodeSnapshot]) -> pd.DataFrame:
-    """Snapshots as `frames.snapshots_frame` gives them."""
-    texts = ("source", "node", "node_as_seen")
-    return pd.DataFrame(
-        {
-            name: pd.Series([getattr(row, name) for row in snapshots], dtype="str" if name in texts else "Int64")
-            for name in NodeSnapshot.__struct_fields__
-        }
-    )
+def snapshots_of(rows: Sequence[NodeSnapshot]) -> Snapshots:
+    """The rows as `read_snapshots` gives them."""
+    return Snapshots.of([table_of(rows, NodeSnapshot)])

@@ -37,7 +37,7 @@ Request = tuple[str | None, int | None, int]
 def history(rows: list[Snapshot]) -> History:
     values = np.array([math.nan if value is None else value for _, _, value in rows], dtype=float)
     nodes = pa.array([node for node, _, _ in rows], type=pa.string())
-    return History(nodes, np.array([at for _, at, _ in rows], dtype=np.int64), values, "test snapshots")
+    return History.of(nodes, np.array([at for _, at, _ in rows], dtype=np.int64), values, "test snapshots")
 
 
 def ask(past: History, rows: list[Request], tolerance_s: float = TOLERANCE_NS / 1e9) -> Matches:
@@ -136,7 +136,7 @@ def test_dictionaries_in_pieces_are_one_column() -> None:
 def test_more_nodes_than_16_bits() -> None:
     count = 70_000
     names = pa.array([f"0x{i:x}" for i in range(count)])
-    past = History(names, np.full(count, BASE_NS), np.arange(count, dtype=float), "test snapshots")
+    past = History.of(names, np.full(count, BASE_NS), np.arange(count, dtype=float), "test snapshots")
     asked = np.array([0, 1, 65_535, 65_536, 69_999])
     found = past.before(names.take(asked), np.full(5, BASE_NS + 1), np.ones(5, dtype=bool), 0, 1.0)
     assert found.value.tolist() == asked.tolist()
@@ -153,4 +153,10 @@ def test_two_snapshots_of_one_node_at_one_instant_are_an_error() -> None:
 
 def test_a_snapshot_of_no_node_is_an_error() -> None:
     with pytest.raises(RunFolderError, match="test snapshots: 1 snapshots name no node"):
-        History(pa.array(["0xa", None]), np.array([1, 2]), np.array([1.0, 2.0]), "test snapshots")
+        History.of(pa.array(["0xa", None]), np.array([1, 2]), np.array([1.0, 2.0]), "test snapshots")
+
+
+@pytest.mark.parametrize("instants", [[3, 2, 9], [3, 3, 9]])
+def test_rows_that_are_not_sorted_are_never_searched(instants: list[int]) -> None:
+    with pytest.raises(AssertionError, match="sorted"):
+        History(pa.array(["0xa", "0xb"]), np.array([0, 2, 3]), np.array(instants), np.zeros(3))

@@ -18,15 +18,15 @@ from loadtest.analysis.association import association, verdict, wider
 from loadtest.analysis.bounds import bonett_wright
 from loadtest.analysis.columns import OF_MEASURED, read_turns
 from loadtest.analysis.correlation import bootstrap, clustered, mid_ranks, spearman
-from loadtest.analysis.frames import Clocks, snapshots_frame
+from loadtest.analysis.frames import Clocks
 from loadtest.analysis.join import join_run
-from loadtest.analysis.reputation import Reputation
 from loadtest.analysis.residuals import held, residuals
+from loadtest.analysis.snapshots import read_snapshots
 from loadtest.records import NodeSnapshot
 from loadtest.runfolder import read_manifest
 from loadtest.simulator.network import Submitted
 
-from .run_factory import T0_NS, WALL_MINUS_MONO_NS, board, snapshot_frame
+from .run_factory import T0_NS, WALL_MINUS_MONO_NS, board, snapshots_of
 
 # Ranks.
 
@@ -190,8 +190,7 @@ def made(
 
 def of(cohort: pd.DataFrame, snapshots: list[NodeSnapshot]) -> dict[str, Any]:
     clocks = Clocks(T0_NS, WALL_MINUS_MONO_NS, 1000, {})
-    frame = snapshot_frame(snapshots)
-    return association(cohort, clocks, Reputation.of(frame), frame, 1500.0)
+    return association(cohort, clocks, snapshots_of(snapshots), 1500.0)
 
 
 def relation(found: dict[str, Any], outcome: str) -> dict[str, Any]:
@@ -307,9 +306,8 @@ def simulated(folder: Path, seed: int, link: float) -> dict[str, Any]:
     player.play()
     figures = join_run(folder)
     cohort, manifest = read_turns(folder, OF_MEASURED), read_manifest(folder)
-    snapshots = snapshots_frame(folder)
-    tolerance_s = figures["join"]["tolerance_s"]
-    return association(cohort, Clocks.of(folder, manifest, cohort), Reputation.of(snapshots), snapshots, tolerance_s)
+    clocks = Clocks.of(folder, manifest, cohort)
+    return association(cohort, clocks, read_snapshots(folder), figures["join"]["tolerance_s"])
 
 
 def test_in_a_simulated_network_unreliable_nodes_that_are_slow_are_found(tmp_path: Path) -> None:

@@ -19,7 +19,19 @@ from loadtest.analysis.reputation import Reputation
 from loadtest.records import NodeSnapshot, RequestRecord
 from loadtest.runfolder import RunFolderError, read_manifest, write_part
 
-from .run_factory import NODE_A, NODE_B, NODE_C, board, session_series, task, turn, unsent, wall, write_run
+from .run_factory import (
+    NODE_A,
+    NODE_B,
+    NODE_C,
+    board,
+    session_series,
+    snapshots_of,
+    task,
+    turn,
+    unsent,
+    wall,
+    write_run,
+)
 
 BOUND_NS = 51_000  # worker 50 us + master 1 us, as in the factory's manifest
 SENT_S = 20.001  # due at 20 s, sent 1 ms late
@@ -207,28 +219,8 @@ def test_equals_a_loop(seen: list[tuple[str, int, int]], asked: list[Any], bound
             "sent_wall_ns": pd.Series([None if at is None else at * 10**9 for _, at in asked], dtype="Int64"),
         }
     )
-    columns = ["precommit_points", "commit_points", "precommit_success", "commit_success"]
-    untold = [
-        "effective_s",
-        "last_active_s",
-        "prepare_points",
-        "prepare_counter",
-        "precommit_pending",
-        "commit_pending",
-    ]
-    snapshots = pd.DataFrame(
-        {
-            "source": pd.Series(["leaderboard"] * len(seen), dtype="str"),
-            "node": pd.Series([node for node, _, _ in seen], dtype="str"),
-            "observed_wall_ns": pd.Series([at * 10**9 for _, at, _ in seen], dtype="Int64"),
-            **{name: pd.Series([value for _, _, value in seen], dtype="Int64") for name in columns},
-            **{f"{stage}_{total}": 100 for stage in ("precommit", "commit") for total in ("counter", "all")},
-            **{
-                name: pd.Series([None] * len(seen), dtype="Int64") for name in ("effective_s", "last_active_s", *untold)
-            },
-        }
-    )
-    found = Reputation.of(snapshots).before(requests, bound * 10**9, tolerance)["reputation"]
+    snapshots = [board(node, 0, value, observed_wall_ns=at * 10**9) for node, at, value in seen]
+    found = Reputation.of(snapshots_of(snapshots)).before(requests, bound * 10**9, tolerance)["reputation"]
     expected = [brute_force(node, at, bound, seen, tolerance) for node, at in asked]
     assert [None if pd.isna(each) else each for each in found] == expected
 

@@ -19,7 +19,7 @@ from loadtest.rank_score import Maxima, rank_score
 from loadtest.records import NodeSnapshot
 from loadtest.simulator.reputation import NodeStats
 
-from .run_factory import NODE_A, NODE_B, board, snapshot_frame, wall
+from .run_factory import NODE_A, NODE_B, board, snapshots_of, wall
 
 BASE_S = 1_790_000_000
 TOLERANCE_S = 3000.0
@@ -33,7 +33,7 @@ def before(snapshots: list[NodeSnapshot], asked: list[tuple[str, int]]) -> pd.Da
             "sent_wall_ns": pd.Series([at for _, at in asked], dtype="Int64"),
         }
     )
-    return Reputation.of(snapshot_frame(snapshots)).before(requests, 0, TOLERANCE_S)
+    return Reputation.of(snapshots_of(snapshots)).before(requests, 0, TOLERANCE_S)
 
 
 def plain(value: Any) -> float | None:

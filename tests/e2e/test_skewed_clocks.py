@@ -21,9 +21,10 @@ from loadtest.analysis import join
 from loadtest.analysis.accuracy import accuracy
 from loadtest.analysis.attribution import attribute
 from loadtest.analysis.batches import request_batches
-from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, read_joined, snapshots_frame, to_frame
+from loadtest.analysis.frames import JOINED_REQUESTS, Clocks, read_joined, to_frame
 from loadtest.analysis.looked import lookups_of
 from loadtest.analysis.reputation import Reputation
+from loadtest.analysis.snapshots import read_snapshots
 from loadtest.clock import SKEW_VARIABLE
 from loadtest.jobs.demo import SIMULATOR_END_S, start_simulator
 from loadtest.processes import end
@@ -204,7 +205,7 @@ def joined_as(one: Run, offset: str) -> pd.DataFrame:
     attribution = attribute(stored, lookups_of(runfolder.read_table(one.result.run, "tasks")))
     known = placed.join(join.service_metrics(placed, clocks)).join(attribution.rows)
     tolerance_s = 2 * manifest["observe"]["poll_s"] + manifest["observe"]["grace_s"]
-    snapshots = snapshots_frame(one.result.run)
+    snapshots = read_snapshots(one.result.run)
     known = known.join(Reputation.of(snapshots).before(known, clocks.bound_ns(rows), tolerance_s))
     return known.astype({name: "str" for name, kind in known.dtypes.items() if kind == "category"})
 
@@ -216,8 +217,7 @@ def test_the_join_decides_as_if_every_clock_were_right(skewed: Run, straight: Ru
     for one in (skewed, straight):
         joined, exact = read_joined(one.result.run / JOINED_REQUESTS), joined_as(one, "exact_ns")
         # A row that was sent within the bound of a snapshot may be given the one before it, and no other.
-        snapshots = snapshots_frame(one.result.run)
-        seen_ns = snapshots.loc[snapshots["source"] == "leaderboard", "observed_wall_ns"].to_numpy(dtype=np.float64)
+        seen_ns = read_snapshots(one.result.run).of_source("leaderboard").observed_ns.astype(np.float64)
         sent_ns = exact["sent_wall_ns"].to_numpy(dtype=np.float64, na_value=np.nan)
         within_ns = 2 * one.rows()["bound_ns"].to_numpy(dtype=np.float64) + 1e6
         near = (np.abs(sent_ns[:, None] - seen_ns[None, :]) <= within_ns[:, None]).any(axis=1)
