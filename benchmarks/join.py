@@ -224,8 +224,9 @@ def join_run(run: Path) -> Callable[[], object]:
 
 def checks(run: Path) -> Callable[[], object]:
     from loadtest.analysis.checks import check_run
+    from loadtest.analysis.evidence import Evidence
 
-    return lambda: check_run(run)
+    return lambda: check_run(Evidence.of(run))
 
 
 def summary(run: Path) -> Callable[[], object]:

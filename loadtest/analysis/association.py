@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from loadtest.analysis.nodes import NODE_REQUESTS_MIN
 from loadtest.analysis.percentiles import grouped_quantile, number
 from loadtest.analysis.reputation import Reputation
 from loadtest.analysis.residuals import CONTROLS, Served, served
-from loadtest.analysis.snapshots import LEADERBOARD, SESSION_REPUTATION, Polled, Snapshots, read_snapshots
+from loadtest.analysis.snapshots import LEADERBOARD, SESSION_REPUTATION, Polled, Snapshots
 
 NODES_MIN = 8  # with fewer no interval of 95 % is narrower than -0.7 to 0.7
 RESTRICTED = 0.8  # of the network's standard deviation: below it a correlation shrinks by a fifth and more
@@ -45,11 +44,6 @@ class _Node(NamedTuple):
     turns: Floats
     latency: Floats
     failure: Floats
-
-
-def association_of(run: Path, cohort: pd.DataFrame, clocks: Clocks, tolerance_s: float) -> dict[str, Any]:
-    """`association` with the snapshots of a run folder. RunFolderError: it is damaged."""
-    return association(cohort, clocks, read_snapshots(run), tolerance_s)
 
 
 def association(cohort: pd.DataFrame, clocks: Clocks, snapshots: Snapshots, tolerance_s: float) -> dict[str, Any]:

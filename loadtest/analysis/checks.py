@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from loadtest.analysis.billing import billing
 from loadtest.analysis.counters import counters
 from loadtest.analysis.dependence import dependence
@@ -17,9 +15,9 @@ from loadtest.analysis.presence import presence
 from loadtest.analysis.redundancy import redundancy
 
 
-def check_run(run: Path) -> list[Finding]:
-    """The findings of a run folder, corrected for their number. RunFolderError: it is damaged."""
-    return holm(check(Evidence.of(run)))
+def check_run(evidence: Evidence) -> list[Finding]:
+    """The findings of a run, corrected for their number."""
+    return holm(check(evidence))
 
 
 def check(evidence: Evidence) -> list[Finding]:

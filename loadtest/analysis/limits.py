@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from loadtest.analysis.bins import SECONDS_MAX
 from loadtest.analysis.percentiles import SMALLEST_INTERVAL, SMALLEST_SAMPLE
-from loadtest.analysis.series import SECONDS_MAX
 from loadtest.analysis.steady import CANNOT_TELL, NOT_STEADY, WARMUP_S_MIN
 
 NODES_FOR_A_LINK = 50  # with fewer, a rank correlation of 0.3 cannot be told from none
@@ -22,8 +22,8 @@ def limits(manifest: dict[str, Any], requests: pd.DataFrame, summary: dict[str, 
         *_nodes(requests, summary),
     ]
     said += [*_checks(summary), *summary["warnings"]]
-    if len(summary["series"]) == SECONDS_MAX:
-        said.append("The time series shows the first day only.")
+    if len(summary["series"]) * summary["series_bin_s"] >= SECONDS_MAX:
+        said.append(f"The time series ends after {SECONDS_MAX // 86_400} days.")
     return said
 
 

@@ -1,7 +1,8 @@
-"""The run over time: 1 s bins, and what was in flight."""
+"""The run over time: rows of one second, wider ones in a long run, and what was in flight."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,69 +10,56 @@ import numpy.typing as npt
 import pandas as pd
 
 from loadtest.analysis import metrics
+from loadtest.analysis.bins import Bins
 from loadtest.analysis.frames import Clocks, Floats
 from loadtest.analysis.gaps import LEVELS, GapsByTime
 from loadtest.analysis.percentiles import grouped_quantiles, number
 
-SECONDS_MAX = 86_400  # one day of 1 s bins; a run folder with wild instants must not fill the disk
 
-
-def length(requests: pd.DataFrame, clocks: Clocks) -> int:
-    """Seconds from t0 to the last instant of a turn that was due."""
-    instants = np.concatenate([clocks.run_s(requests, name) for name in ("scheduled_ns", "sent_ns", "done_ns")])
-    instants[np.tile(~metrics.offered(requests), 3)] = np.nan
-    seconds_of = _second(instants)
-    return min(SECONDS_MAX, int(seconds_of.max()) + 1) if len(seconds_of) else 0
-
-
-def seconds(requests: pd.DataFrame, clocks: Clocks, gaps: GapsByTime) -> list[dict[str, Any]]:
-    """One row per second since t0, all phases.
-
-    planned: turns due in it (not reached left out). sent, completed (ok), failed (not those that their member broke
-    off): by when that happened; a turn that failed without an instant counts where it was due. in_flight: at the end
-    of the second; a turn without an end (lost) is left out of it. Latencies are service times of the turns sent in
-    the second; gaps of a run beyond an hour stand in bins of several seconds (`gaps.BINS_MAX`).
-    """
+def bins_of(requests: pd.DataFrame, clocks: Clocks) -> Bins:
+    """From t0 to the last instant of a turn that was due."""
     due = metrics.offered(requests)
+    instants = [clocks.run_s(requests, name)[due] for name in ("scheduled_ns", "sent_ns", "done_ns")]
+    return Bins.up_to(max(float(np.fmax.reduce(each, initial=-math.inf)) for each in instants))
+
+
+def rows(requests: pd.DataFrame, clocks: Clocks, gaps: GapsByTime) -> list[dict[str, Any]]:
+    """One row per bin of `gaps`, all phases; t_s is its first second since t0.
+
+    Turns per second, by when it happened: planned (due in it; not reached left out), sent, completed (ok), failed (not
+    those that their member broke off; a turn that failed without an instant counts where it was due). in_flight: at the
+    end of the bin; a turn without an end (lost) is left out of it. Latencies are service times of the turns sent in it.
+    """
+    due, bins = metrics.offered(requests), gaps.bins
     planned_s, sent_s, done_s = (clocks.run_s(requests, name)[due] for name in ("scheduled_ns", "sent_ns", "done_ns"))
-    count = length(requests, clocks)
     ok, broken_off = metrics.ok(requests)[due], metrics.broken_off(requests)[due]
-    columns: dict[str, npt.NDArray[np.intp]] = {
-        "planned": _per_second(planned_s, count),
-        "sent": _per_second(sent_s, count),
-        "completed": _per_second(done_s[ok], count),
-        "failed": _per_second(np.where(np.isnan(done_s), planned_s, done_s)[~ok & ~broken_off], count),
-        "in_flight": _open_at_ends(sent_s, done_s, count),
+    failed_s = np.where(np.isnan(done_s), planned_s, done_s)[~ok & ~broken_off]
+    columns = {
+        "t_s": bins.starts_s(),
+        "planned": bins.per_second(planned_s).tolist(),
+        "sent": bins.per_second(sent_s).tolist(),
+        "completed": bins.per_second(done_s[ok]).tolist(),
+        "failed": bins.per_second(failed_s).tolist(),
+        "in_flight": _open_at_ends(sent_s, done_s, bins).tolist(),
     }
-    bins = np.full(len(sent_s), -1, dtype=np.intp)
-    bins[~np.isnan(sent_s)] = _second(sent_s)
-    bins[bins >= count] = -1
-    latencies = {
-        f"{metric.__name__}_{level}": values
-        for metric in (metrics.ttft_ms, metrics.tpot_ms, metrics.e2e_ms)
-        for level, values in zip(
-            LEVELS, grouped_quantiles(bins, count, metric(requests)[due], [*LEVELS.values()]), strict=True
-        )
-    }
-    latencies |= {f"itl_ms_{level}": values for level, values in gaps.percentiles_ms().items()}
-    return [
-        {
-            "t_s": t,
-            **{name: int(values[t]) for name, values in columns.items()},
-            **{name: number(float(values[t])) for name, values in latencies.items()},
-        }
-        for t in range(count)
-    ]
+    places = bins.places(sent_s)
+    for metric in (metrics.ttft_ms, metrics.tpot_ms, metrics.e2e_ms):
+        found = grouped_quantiles(places, bins.count, metric(requests)[due], [*LEVELS.values()])
+        for level, values in zip(LEVELS, found, strict=True):
+            columns[f"{metric.__name__}_{level}"] = [number(value) for value in values.tolist()]
+    for level, values in gaps.percentiles_ms().items():
+        columns[f"itl_ms_{level}"] = [number(value) for value in values.tolist()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def in_flight(requests: pd.DataFrame, clocks: Clocks, count: int) -> npt.NDArray[np.intp]:
     """Requests open at the end of each of the first `count` seconds; one without an end (lost) is left out."""
-    return _open_at_ends(clocks.run_s(requests, "sent_ns"), clocks.run_s(requests, "done_ns"), count)
+    return _open_at_ends(clocks.run_s(requests, "sent_ns"), clocks.run_s(requests, "done_ns"), Bins(count))
 
 
-def _open_at_ends(sent_s: Floats, done_s: Floats, count: int) -> npt.NDArray[np.intp]:
+def _open_at_ends(sent_s: Floats, done_s: Floats, bins: Bins) -> npt.NDArray[np.intp]:
     both = ~np.isnan(sent_s) & ~np.isnan(done_s)
-    return np.cumsum(_per_second(sent_s[both], count) - _per_second(done_s[both], count))
+    return np.cumsum(bins.counts(sent_s[both]) - bins.counts(done_s[both]))
 
 
 def peak_in_flight(requests: pd.DataFrame, clocks: Clocks) -> int:
@@ -90,13 +78,3 @@ def running(starts: npt.NDArray[Any], ends: npt.NDArray[Any], at: npt.NDArray[An
     begun = np.searchsorted(np.sort(starts), at, side="right")
     over = np.searchsorted(np.sort(ends), at, side="right")
     return (begun - over).astype(np.int64)
-
-
-def _second(instants_s: Floats) -> npt.NDArray[np.intp]:
-    """The bin of each instant that happened; one before t0, by a clock's error, belongs to the first bin."""
-    return np.maximum(0, np.floor(instants_s[~np.isnan(instants_s)])).astype(np.intp)
-
-
-def _per_second(instants_s: Floats, count: int) -> npt.NDArray[np.intp]:
-    bins = _second(instants_s)
-    return np.bincount(bins[bins < count], minlength=count)

@@ -18,10 +18,11 @@ import pandas as pd
 from scipy import stats
 
 from loadtest.analysis import metrics
+from loadtest.analysis.bins import SECONDS_MAX
 from loadtest.analysis.frames import Clocks, Floats
 from loadtest.analysis.offered import end_s, load_of
 from loadtest.analysis.percentiles import LEVELS, grouped_quantile, number
-from loadtest.analysis.series import SECONDS_MAX, in_flight
+from loadtest.analysis.series import in_flight
 from loadtest.records import Phase
 
 STEADY, NOT_STEADY, CANNOT_TELL = "steady", "not steady", "cannot tell"

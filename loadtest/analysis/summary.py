@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from loadtest.analysis import metrics, nodes, series, slo, steady
-from loadtest.analysis.association import association_of
+from loadtest.analysis.association import association
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.cold import cold
 from loadtest.analysis.columns import OF_MEASURED, OF_THE_RUN, read_turns
+from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.frames import Clocks, Floats, Mask, descriptions_frame, use_system_memory
 from loadtest.analysis.gaps import GapsByTime
 from loadtest.analysis.goodput import goodput
@@ -34,6 +35,7 @@ from loadtest.analysis.percentiles import (
     present_quantile,
     present_quantiles,
 )
+from loadtest.analysis.snapshots import Snapshots
 from loadtest.clock import utc_text
 from loadtest.fitness import Figures, Reason, unfit_reasons
 from loadtest.quantiles import LogHistogram
@@ -51,9 +53,9 @@ def summarise(run: Path) -> dict[str, Any]:
     use_system_memory()
     manifest, figures = read_manifest(run), _join_figures(run)
     with ThreadPoolExecutor(1) as beside:  # the checks read turns of their own
-        checking = beside.submit(check_run, run)
+        checking = beside.submit(_checked, run)
         whole = _whole_run(run, manifest)
-    findings = [finding.as_json() for finding in checking.result()]
+    findings, snapshots = checking.result()
     found, clocks = whole.steadiness, whole.clocks
     cohort = read_turns(run, OF_MEASURED, whole.is_measured)
     # An arrival is a conversation, and its number takes less room than its name.
@@ -61,10 +63,10 @@ def summarise(run: Path) -> dict[str, Any]:
     with ThreadPoolExecutor(2) as pool:  # most of the work are sorts, which let go of the interpreter
         describing = _describing(cohort, clusters, pool)
         load = pool.submit(offered, cohort, clocks, manifest, found["from_s"])
-        association = pool.submit(association_of, run, cohort, clocks, figures["join"]["tolerance_s"])
+        associating = pool.submit(association, cohort, clocks, snapshots, figures["join"]["tolerance_s"])
         harness = pool.submit(_harness, manifest, cohort).result()
         slos = [slo.evaluate(each, cohort, whole.gaps, clusters) for each in manifest.get("slos", [])]
-    del clusters  # a fifth of the memory, which the tables need
+    del clusters, snapshots  # a fifth of the memory and more, which the tables need
     latency, distributions = _latency(describing, whole.gaps)
     fit = _fit(manifest, cohort, whole.account, latency, harness)
     if found["verdict"] == steady.NOT_STEADY:
@@ -86,9 +88,10 @@ def summarise(run: Path) -> dict[str, Any]:
         "join": _with_shares(figures["join"], "rows", "with_snapshot"),
         **nodes.tables(cohort, descriptions_frame(run)),
         "cold": whole.cold,
-        "association": association.result(),
+        "association": associating.result(),
         "findings": findings,
         "series": whole.series,
+        "series_bin_s": whole.series_bin_s,
         "distributions": distributions,
         "warnings": figures["warnings"],
     }
@@ -97,6 +100,12 @@ def summarise(run: Path) -> dict[str, Any]:
     if manifest.get("state") != "running":
         update_manifest(run, fit=summary["fit"], result=summary["result"])
     return summary
+
+
+def _checked(run: Path) -> tuple[list[dict[str, Any]], Snapshots]:
+    """The findings, and the snapshots that were read for them."""
+    evidence = Evidence.of(run)
+    return [finding.as_json() for finding in check_run(evidence)], evidence.snapshots
 
 
 class _WholeRun(NamedTuple):
@@ -111,6 +120,7 @@ class _WholeRun(NamedTuple):
     peak_in_flight: int
     cold: list[dict[str, Any]]
     series: list[dict[str, Any]]
+    series_bin_s: int
 
 
 def _whole_run(run: Path, manifest: dict[str, Any]) -> _WholeRun:
@@ -118,7 +128,7 @@ def _whole_run(run: Path, manifest: dict[str, Any]) -> _WholeRun:
     clocks = Clocks.of(run, manifest, requests)
     found = steady.steadiness(requests, clocks, manifest)
     requests = steady.cohort_from(requests, clocks, found)
-    by_time = GapsByTime(clocks, series.length(requests, clocks))
+    by_time = GapsByTime(clocks, series.bins_of(requests, clocks))
     with ThreadPoolExecutor(1) as beside:  # the lists of gaps are in the parts as stored, which are read meanwhile
         reading = beside.submit(metrics.itl_histogram, run, from_ns=steady.from_ns(clocks, found), by_time=by_time)
         peak, cold_effects = series.peak_in_flight(requests, clocks), cold(run, requests)
@@ -132,7 +142,8 @@ def _whole_run(run: Path, manifest: dict[str, Any]) -> _WholeRun:
         gaps,
         peak,
         cold_effects,
-        series.seconds(requests, clocks, by_time),
+        series.rows(requests, clocks, by_time),
+        by_time.bins.width_s,
     )
 
 

@@ -230,11 +230,13 @@ _CAPTIONS = {
 
 
 def _caption_more(key: str, summary: Summary) -> str:
-    step = pictures.bin_s(summary)
-    if key == "load" and step > 1:
-        return f" Each point is the mean of {step} s."
-    if key == "time" and step > 1:
-        return f" Each point is the highest of {step} one-second figures."
+    rows, row_s = pictures.rows_per_bin(summary), pictures.row_s(summary)
+    if key == "load" and rows * row_s > 1:
+        return f" Each point is the mean of {rows * row_s} s."
+    if key == "time" and rows > 1:
+        return f" Each point is the highest of {rows} figures, each of {row_s} s."
+    if key == "time" and row_s > 1:
+        return f" Each point is of {row_s} s."
     if key == "nodes":
         nodes, mapped = len(wording.listed(summary, "nodes")), len(pictures.mapped_nodes(summary))
         missing = (" ", wording.plural(nodes - mapped, "node"), " without an answer cannot be drawn.")

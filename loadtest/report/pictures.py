@@ -177,14 +177,20 @@ def map_reputation(summary: Summary) -> str:
 def bins(summary: Summary) -> list[Summary]:
     """The series thinned to what a page can show: counts per second are averaged, percentiles keep their highest.
 
-    A percentile of several seconds cannot be had from the percentiles of each; the highest hides no bad second.
+    A percentile of several rows cannot be had from the percentiles of each; the highest hides no bad one.
     """
     series = [s for s in wording.listed(summary, "series") if isinstance(s, dict) and s.get("t_s") is not None]
-    step = bin_s(summary)
+    step = rows_per_bin(summary)
     return [_merged(series[i : i + step]) for i in range(0, len(series), step)]
 
 
-def bin_s(summary: Summary) -> int:
+def row_s(summary: Summary) -> int:
+    """Seconds of each row of the series."""
+    return int(wording.figure(summary.get("series_bin_s")) or 1)
+
+
+def rows_per_bin(summary: Summary) -> int:
+    """Rows of the series for each bin that is drawn."""
     return math.ceil(len(wording.listed(summary, "series")) / BINS_SHOWN_MAX) or 1
 
 

@@ -91,7 +91,7 @@ SHORT = replace(DEFAULT, seconds=900.0, settle_s=30.0)
 
 
 def test_long_prompts_that_go_to_few_nodes_are_found(tmp_path: Path) -> None:
-    findings = {f.check: f for f in check_run(play(tmp_path, 2, ("long-prompts-apart=0.5",), SHORT))}
+    findings = {f.check: f for f in check_run(Evidence.of(play(tmp_path, 2, ("long-prompts-apart=0.5",), SHORT)))}
     found = findings[BY_PROMPT]
     assert found.verdict == "found" and "depends on the prompt length" in found.text
     assert found.effect is not None and found.smallest_effect is not None and found.effect > found.smallest_effect
@@ -101,7 +101,7 @@ def test_long_prompts_that_go_to_few_nodes_are_found(tmp_path: Path) -> None:
 
 def test_a_shuffled_network_is_consistent_and_says_what_would_have_been_seen(tmp_path: Path) -> None:
     run = play(tmp_path, 3, (), SHORT)
-    found = {f.check: f for f in check_run(run)}[BY_PROMPT]
+    found = {f.check: f for f in check_run(Evidence.of(run))}[BY_PROMPT]
     assert found.verdict == "consistent" and found.p_value is not None and found.p_holm is not None
     assert found.smallest_effect is not None and math.isfinite(found.smallest_effect) and "(w)" in found.text
     assert found.n <= len(Evidence.of(run).own_tasks)

@@ -32,7 +32,7 @@ SMALL = [  # one fault of each check, at a size that shows in a run half as long
 
 
 def findings(folder: Path, seed: int, *faults: str, plan: Play = SHORT) -> dict[str, Finding]:
-    return {finding.check: finding for finding in check_run(play(folder, seed, faults, plan))}
+    return {finding.check: finding for finding in check_run(Evidence.of(play(folder, seed, faults, plan)))}
 
 
 def test_with_a_bill_each_wrong_charge_is_found(tmp_path: Path) -> None:

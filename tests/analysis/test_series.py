@@ -1,4 +1,4 @@
-"""Load over time: 1 s bins, what is in flight."""
+"""Load over time: rows of a second or more, what is in flight."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loadtest.analysis import gaps, metrics, series
+from loadtest.analysis import bins, metrics, series
+from loadtest.analysis.bins import Bins
 from loadtest.analysis.frames import Clocks
 from loadtest.analysis.gaps import GapsByTime
 from loadtest.records import RequestRecord
@@ -23,9 +27,9 @@ def clocks(folder: Path, rows: Sequence[RequestRecord]) -> Clocks:
 def seconds_of(folder: Path, rows: Sequence[RequestRecord]) -> list[dict[str, Any]]:
     """Through a run folder, as the summary has it."""
     requests, told = frame(folder, rows), clocks(folder, rows)
-    gaps = GapsByTime(told, series.length(requests, told))
+    gaps = GapsByTime(told, series.bins_of(requests, told))
     metrics.itl_histogram(folder, by_time=gaps)
-    return series.seconds(requests, told, gaps)
+    return series.rows(requests, told, gaps)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -55,7 +59,7 @@ def test_an_instant_before_t0_belongs_to_the_first_second(tmp_path: Path) -> Non
 
 
 def test_wild_instants_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "SECONDS_MAX", 3)
+    monkeypatch.setattr(bins, "SECONDS_MAX", 3)
     rows = [turn(0, 0.5), turn(1, 1e6)]
     seconds = seconds_of(tmp_path, rows)
     assert len(seconds) == 3 and sum(s["planned"] for s in seconds) == 1
@@ -81,8 +85,28 @@ def test_gaps_and_tpot_stand_in_the_second_of_their_turn(tmp_path: Path) -> None
     assert seconds[1]["tpot_ms_p50"] == 10  # 400 ms over 40 gaps
 
 
-def test_gaps_of_a_long_run_share_bins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "BINS_MAX", 2)
+def test_a_long_run_has_rows_of_several_seconds_up_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seconds in two rows, of three and of two: a turn each second, and a last one that nobody answered."""
+    monkeypatch.setattr(bins, "ROWS_MAX", 2)
     rows = [turn(i, i + 0.5, lag_ms=0, e2e_ms=300, chunks_ms=(0, 10 * (i + 1))) for i in range(4)]
-    found = [s["itl_ms_p95"] for s in seconds_of(tmp_path, rows)]
-    assert found == [pytest.approx(20, rel=0.01), None, pytest.approx(40, rel=0.01), None]
+    rows.append(turn(4, 4.5, lag_ms=0, e2e_ms=None, ttft_ms=None, outcome="router_timeout"))
+    first, last = seconds_of(tmp_path, rows)
+    assert [first[name] for name in ("t_s", "planned", "sent", "completed", "failed")] == [0, 1, 1, 1, 0]
+    assert [last[name] for name in ("t_s", "planned", "sent", "completed", "failed")] == [3, 1, 1, 0.5, 0.5]
+    assert [row["e2e_ms_p50"] for row in (first, last)] == [300, 300]
+    assert [row["itl_ms_p95"] for row in (first, last)] == [pytest.approx(30, rel=0.01), pytest.approx(40, rel=0.01)]
+
+
+@given(st.lists(st.floats(-2, 40) | st.just(float("nan"))), st.integers(1, 40), st.integers(1, 7))
+def test_every_instant_is_counted_once_in_the_bin_that_holds_it(
+    instants_s: list[float], seconds: int, width_s: int
+) -> None:
+    cut, given_s = Bins(seconds, width_s), np.array(instants_s, dtype=float)
+    expected = [0] * len(cut.starts_s())
+    for each in instants_s:
+        if each < seconds:
+            expected[max(0, int(each // width_s))] += 1
+    assert cut.count == len(expected) and cut.counts(given_s).tolist() == expected
+    widths = [min(width_s, seconds - start) for start in cut.starts_s()]
+    rates = cut.per_second(given_s).tolist()
+    assert rates == [pytest.approx(n / width, abs=5e-4) for n, width in zip(expected, widths, strict=True)]

@@ -33,7 +33,7 @@ KEYS = {
     "findings",
     *("steady", "cold"),
     *("nodes", "bands", "personas", "targets", "turns", "sessions", "prompts", "operators", "hardware"),
-    *("levels", "no_source", "association", "series", "distributions", "limits", "warnings"),
+    *("levels", "no_source", "association", "series", "series_bin_s", "distributions", "limits", "warnings"),
 }
 
 

@@ -138,6 +138,26 @@ def test_a_large_run_stays_below_two_megabytes(make_summary: Make) -> None:
     assert "The 400 busiest of 6,000 nodes are drawn" in Page(page).text
 
 
+@pytest.mark.parametrize(
+    ("rows", "row_s", "mean", "highest"),
+    [
+        (600, 1, None, None),
+        (3600, 1, "Each point is the mean of 6 s.", "Each point is the highest of 6 figures, each of 1 s."),
+        (500, 24, "Each point is the mean of 24 s.", "Each point is of 24 s."),
+        (3600, 24, "Each point is the mean of 144 s.", "Each point is the highest of 6 figures, each of 24 s."),
+    ],
+)
+def test_the_captions_say_how_long_a_point_is(
+    make_summary: Make, rows: int, row_s: int, mean: str | None, highest: str | None
+) -> None:
+    row = next(s for s in make_summary()["series"] if s["ttft_ms_p50"] is not None)
+    text = Page(
+        render_html(make_summary(series=[{**row, "t_s": i * row_s} for i in range(rows)], series_bin_s=row_s))
+    ).text
+    assert (mean or highest) is not None or "Each point is the" not in text
+    assert all(words in text for words in (mean, highest) if words)
+
+
 @pytest.mark.parametrize("empty", [{}, {"schema_version": 1}, {"run": {}, "nodes": [], "series": [], "latency": {}}])
 def test_an_empty_summary_is_a_page_that_says_so(empty: dict[str, Any]) -> None:
     text = Page(render_html(empty)).text

@@ -51,7 +51,9 @@ def test_a_long_series_is_thinned_without_hiding_a_bad_second(seconds: int) -> N
     assert len(thinned) <= pictures.BINS_SHOWN_MAX
     assert {b["planned"] for b in thinned} == {10.0}
     assert max(b["e2e_ms_p95"] for b in thinned) == 9000.0
-    assert [b["t_s"] for b in thinned] == [float(t) for t in range(0, seconds, pictures.bin_s({"series": series}))]
+    assert [b["t_s"] for b in thinned] == [
+        float(t) for t in range(0, seconds, pictures.rows_per_bin({"series": series}))
+    ]
 
 
 def test_a_lone_value_between_gaps_is_marked() -> None:
