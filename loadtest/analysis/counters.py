@@ -31,6 +31,16 @@ class Counter(NamedTuple):
 
     times: Ints
     values: Floats
+    owned: Ints  # of how many rows of its owner each is the sum
+
+    @property
+    def falls(self) -> int:
+        """How often it went back, and not because a row of its owner went."""
+        return int(((np.diff(self.values) < 0) & (np.diff(self.owned) == 0)).sum())
+
+    @property
+    def only_grows(self) -> bool:
+        return not self.falls and not np.diff(self.owned).any()
 
     def at(self, instant: int, *, after: bool) -> float | None:
         """The first value at or after an instant, or the last one at or before it."""
@@ -48,12 +58,12 @@ def board_column(source: Evidence, name: str) -> dict[str, Counter]:
     """A column of the leaderboard by node, where it was told."""
     board = source.snapshots.of_source(LEADERBOARD)
     values = board.column(name)
-    told = ~np.isnan(values)
-    return {
-        node: Counter(board.observed_ns[rows][told[rows]], values[rows][told[rows]])
-        for node, rows in board.rows()
-        if told[rows].any()
-    }
+    found = {}
+    for node, rows in board.rows():
+        told = ~np.isnan(values[rows])
+        if told.any():
+            found[node] = Counter(board.observed_ns[rows][told], values[rows][told], board.owned[rows][told])
+    return found
 
 
 def _grow_together(source: Evidence, board: dict[str, Counter]) -> Finding:
@@ -66,7 +76,7 @@ def _grow_together(source: Evidence, board: dict[str, Counter]) -> Finding:
     lines, compared, entries = [], 0, 0.0
     for node, counter in board.items():
         rows = lists.rows_of(node)
-        if rows is None or rows.stop - rows.start < 2 or (np.diff(counter.values) < 0).any():
+        if rows is None or rows.stop - rows.start < 2 or not counter.only_grows:
             continue  # a counter that began again is a finding of its own
         growth = _growth(totals[rows], lists.observed_ns[rows], newest_s[rows], counter)
         if growth is None:
@@ -129,7 +139,7 @@ def _resets(source: Evidence) -> Finding:
         return no_source(RESETS, "leaderboard", "no leaderboard was polled")
     lines = []
     for node in nodes:
-        falls = max(int((np.diff(counters[node].values) < 0).sum()) for counters in told if node in counters)
+        falls = max(counters[node].falls for counters in told if node in counters)
         if falls:
             lines.append(f"{shorten(node)} began again {falls} times")
     return _exact(RESETS, lines, len(nodes), "nodes have counters that began again", "No counter went back")

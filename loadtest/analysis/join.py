@@ -33,8 +33,8 @@ from loadtest.analysis.frames import (
 )
 from loadtest.analysis.looked import lookups_of
 from loadtest.analysis.percentiles import number, present_quantile
-from loadtest.analysis.reputation import Reputation
-from loadtest.analysis.snapshots import LEADERBOARD, read_snapshots
+from loadtest.analysis.reputation import Reputation, impossible
+from loadtest.analysis.snapshots import LEADERBOARD, Snapshots, read_snapshots
 from loadtest.runfolder import (
     RunFolderError,
     read_manifest,
@@ -69,7 +69,7 @@ def join_run(
     require_rows(run, manifest)
     clocks = Clocks.of(run, manifest, _instants(run, manifest))
     snapshots = read_snapshots(run)
-    sources = set(snapshots.sources)
+    warnings, observed = _warnings(run, snapshots, partial), bool(snapshots.sources)
     reputation = Reputation.of(snapshots, descriptions_frame(run))
     del snapshots  # the histories are a part of it
     tolerance_s = _tolerance_s(manifest) if tolerance_s is None else tolerance_s
@@ -96,8 +96,8 @@ def join_run(
         miners_file.publish()
 
     pa.default_memory_pool().release_unused()  # a summary may follow in this process
-    figures = {"partial": partial, "warnings": _warnings(run, sources, partial), **tally.figures(tolerance_s)}
-    figures["nothing_observed"] = bool(manifest.get("observed")) and not sources
+    figures = {"partial": partial, "warnings": warnings, **tally.figures(tolerance_s)}
+    figures["nothing_observed"] = bool(manifest.get("observed")) and not observed
     write_text(run / FIGURES, json.dumps(figures, indent=1) + "\n")
     if manifest.get("state") != "running":
         update_manifest(run, state="joined")
@@ -161,12 +161,14 @@ def _tolerance_s(manifest: dict[str, Any]) -> float:
     return 2 * max(periods) + float(observe.get("grace_s") or 0)
 
 
-def _warnings(run: Path, sources: set[str], partial: bool) -> list[str]:
+def _warnings(run: Path, snapshots: Snapshots, partial: bool) -> list[str]:
     warnings = []
-    if not sources:
+    if not snapshots.sources:
         warnings.append(f"{run}: no snapshots of any node: the join has no reputation (was the run observed?)")
-    elif LEADERBOARD not in sources:
+    elif LEADERBOARD not in snapshots.sources:
         warnings.append(f"{run}: no leaderboard snapshots: only session reputation is joined")
+    if wrong := impossible(snapshots):
+        warnings.append(f"{run}: {wrong} snapshots tell more successes than entries; no rate was made of those")
     if partial:
         warnings.append(f"{run}: joined as it is, rows may be missing")
     return warnings

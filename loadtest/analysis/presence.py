@@ -41,7 +41,7 @@ def _uptime(source: Evidence) -> Finding:
     if not due:
         return no_source(UPTIME, "leaderboard over at least two ping periods", "no node was watched for long enough")
     made = {node: pings[node].values[-1] - pings[node].values[0] for node in due}
-    reset = [node for node in due if (np.diff(pings[node].values) < 0).any()]
+    reset = [node for node in due if not pings[node].only_grows]
     short = sorted((n for n in due if made[n] < due[n] and n not in reset), key=lambda n: made[n] / due[n])
     lines = [f"{shorten(n)} made {made[n]:.0f} of at least {due[n]} pings" for n in short]
     hours = max(window_s.values()) / 3600

@@ -101,11 +101,21 @@ class Reputation:
         return pd.DataFrame(columns, index=requests.index)
 
 
+def impossible(snapshots: Snapshots) -> int:
+    """How many snapshots tell more successes than entries of a stage."""
+    told = 0
+    for source, names in ((LEADERBOARD, _BOARD_NAMES), (SESSION_REPUTATION, _SESSION_NAMES)):
+        polled = snapshots.of_source(source)
+        more = [good > total for good, total in (_counts(polled, stage, names) for stage in ("precommit", "commit"))]
+        told += int(np.logical_or(*more).sum())
+    return told
+
+
 def _board(board: Polled) -> Series:
     history = _history(board, _BOARD_NAMES)
     stages = {stage: _counts(board, stage, _BOARD_NAMES) for stage in STAGES}
     active_s = board.column("last_active_s")
-    window = window_of_counters(board.starts, board.observed_ns, stages["precommit"], stages["commit"])
+    window = window_of_counters(board.starts, board.observed_ns, stages["precommit"], stages["commit"], board.changed())
     points, counters = ({stage: each[place] for stage, each in stages.items()} for place in (0, 1))
     score = rank_scores(points, counters, active_s, board.observed_ns)
     return Series(history, {**_features(window), "score": score.astype(np.float32)}, _quiet_s(history, active_s))
@@ -137,13 +147,14 @@ def _history(polled: Polled, names: tuple[str, str]) -> History:
 def _rates(polled: Polled, names: tuple[str, str]) -> Floats:
     """The mean of the precommit and the commit success rate of each snapshot, percent.
 
-    A zero counter means "no data": that rate is left out, and without both there is no value (NaN).
+    A zero counter means "no data", and more successes than entries cannot be: such a rate is left out, and without both
+    there is no value (NaN).
     """
     rates = []
     for stage in ("precommit", "commit"):
         good, total = _counts(polled, stage, names)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rates.append(np.where(total > 0, 100 * good / total, np.nan))
+            rates.append(np.where((total > 0) & (good <= total), 100 * good / total, np.nan))
     known = np.sum(~np.isnan(rates), axis=0)
     value: Floats = np.where(known > 0, np.nansum(rates, axis=0) / np.maximum(known, 1), np.nan)
     return value

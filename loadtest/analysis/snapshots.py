@@ -6,6 +6,7 @@ columns that it tells and no others, eight bytes a value, and addresses stand on
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest.analysis.asof import by_node_and_time, codes_of, encoded, starts_of
-from loadtest.analysis.frames import Floats, Ints
+from loadtest.analysis.frames import Floats, Ints, Mask
 from loadtest.records import NodeSnapshot
-from loadtest.runfolder import part_paths, read_part
+from loadtest.runfolder import RunFolderError, part_paths, read_part
 
 LEADERBOARD, REPUTATION, SESSION_REPUTATION = "leaderboard", "reputation", "session-reputation"
 _TEXTS = ["source", "node", "node_as_seen"]
@@ -32,13 +33,15 @@ class Polled:
     """What one source said, a row per node and instant, sorted by both; rows of `nodes[i]` begin at `starts[i]`.
 
     A miner can own several rows of one leaderboard: they share an instant, so their counters are summed and the latest
-    of their times counts. Counters and Unix seconds are floats, exact below 2**53.
+    of their times counts. Where one of them comes or goes, the sums say nothing of growth: see `changed`. Counters and
+    Unix seconds are floats, exact below 2**53.
     """
 
     nodes: tuple[str, ...]  # lower case, sorted
     starts: Ints  # one more than there are nodes: the last is the number of rows
     observed_ns: Ints
     told: Mapping[str, Floats]  # by column; NaN where not told
+    owned: Ints  # of how many rows each is the sum
 
     def column(self, name: str) -> Floats:
         """A column of `NodeSnapshot`, NaN where this source does not tell it."""
@@ -57,12 +60,18 @@ class Polled:
             return None
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
+    def changed(self) -> Mask:
+        """Rows that are the sum of more or of fewer rows than the one before them of their node."""
+        changed: Mask = np.diff(self.owned, prepend=self.owned[:1]) != 0
+        changed[self.starts[:-1]] = False
+        return changed
+
     def last(self) -> npt.NDArray[np.intp]:
         """The last row of each node."""
         return (self.starts[1:] - 1).astype(np.intp)
 
 
-_NOTHING = Polled((), np.zeros(1, np.int64), np.empty(0, np.int64), {})
+_NOTHING = Polled((), np.zeros(1, np.int64), np.empty(0, np.int64), {}, np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +105,24 @@ class Snapshots:
 
 
 def read_snapshots(run: Path) -> Snapshots:
-    """The snapshots of a run folder; RunFolderError when a file is damaged."""
-    return Snapshots.of(read_part(path, NodeSnapshot, by_number=_TEXTS) for path in part_paths(run, "snapshots"))
+    """The snapshots of a run folder; RunFolderError when a file is damaged or a copy of another."""
+    paths = part_paths(run, "snapshots")
+    _require_no_copies(paths)
+    return Snapshots.of(read_part(path, NodeSnapshot, by_number=_TEXTS) for path in paths)
+
+
+def _require_no_copies(paths: list[Path]) -> None:
+    """Rows of one node and instant are summed, so a file that lies there twice would double what nodes did."""
+    seen: dict[bytes, Path] = {}
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be read ({error.strerror})") from None
+        if digest in seen:
+            raise RunFolderError(f"{path}: a copy of {seen[digest].name}; delete one of them")
+        seen[digest] = path
 
 
 def _spellings(table: pa.Table) -> set[tuple[str, str]]:
@@ -124,7 +149,8 @@ def _polled(table: pa.Table) -> Polled:
         if name not in _TEXTS and name != "observed_wall_ns"
     }
     starts = starts_of(codes[first], len(nodes))
-    return Polled(tuple(nodes.to_pylist()), starts, observed_ns[first], told)
+    owned = np.diff(np.append(first, len(order)))
+    return Polled(tuple(nodes.to_pylist()), starts, observed_ns[first], told, owned)
 
 
 def _merged(name: str, values: Floats, first: npt.NDArray[np.intp]) -> Floats:

@@ -5,9 +5,10 @@ request (`reputation`) cannot look ahead. The window is the last WINDOW_S at mos
 inside it, and `span_s` says how long it really is. Two kinds of counts:
 
 - *counters* (leaderboard) only grow. One that fell began again (a new network, an indexer's reset): all it shows then
-  was counted since.
+  was counted since. Where an owner's rows, which are summed, became more or fewer, the sum tells no growth: a window
+  with such a step has no figures.
 - *lists* (session reputation) are windows of timestamps themselves. One that is full takes new entries and has no
-  more of them, so its growth counts nothing: a window with such a step has no figures.
+  more of them, so its growth counts nothing: no figures either.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ class Window(NamedTuple):
     commit_percent: Floats
 
 
-def window_of_counters(starts: Ints, observed_ns: Ints, precommit: Counts, commit: Counts) -> Window:
-    """The window before each snapshot of a leaderboard.
+def window_of_counters(starts: Ints, observed_ns: Ints, precommit: Counts, commit: Counts, changed: Mask) -> Window:
+    """The window before each snapshot of a leaderboard; `changed` marks those that sum other rows than the one before.
 
     Snapshots lie sorted by node and time; `starts` has the first place of each node, and the end.
     """
     begins = _begins(starts, observed_ns)
     first = _first_of_node(starts, len(observed_ns))
     grown = [_grown(first, counts) for counts in (precommit, commit)]
-    return _window(begins, observed_ns, grown, np.zeros(len(observed_ns), dtype=np.bool_))
+    return _window(begins, observed_ns, grown, changed)
 
 
 def window_of_lists(

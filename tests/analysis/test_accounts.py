@@ -231,6 +231,16 @@ def test_resets_clocks_and_spellings_name_their_nodes(tmp_path: Path) -> None:
     assert made["address spelling"].evidence == ("0xcccccc…cccc was written in 2 ways",)
 
 
+def test_a_row_of_an_owner_that_goes_is_no_reset(tmp_path: Path) -> None:
+    """Two rows of A and one of B; one of A is missing at the end. B really begins again."""
+    counts = {"commit_points": None, "commit_counter": None, "precommit_points": None}
+    rows = [board(NODE_A, 60 * i, precommit_counter=100 + i, ping_counter=i, **counts) for i in range(4)]
+    rows += [board(NODE_A, 60 * i, precommit_counter=900 + i, ping_counter=90 + i, **counts) for i in range(3)]
+    rows += [board(NODE_B, 60 * i, precommit_counter=n, **counts) for i, n in enumerate((10, 11, 3, 4))]
+    resets = found(tmp_path, snapshots=rows)["counter resets"]
+    assert resets.verdict == "found" and [line[:6] for line in resets.evidence] == [NODE_B[:6]], resets.evidence
+
+
 def test_a_node_that_serves_is_listed(tmp_path: Path) -> None:
     rows, tasks = served()
     made = found(tmp_path / "a", rows, tasks, [board(NODE_A, 0)])["nodes are listed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def test_zero_counters_are_no_data(tmp_path: Path) -> None:
     assert pd.isna(joined(tmp_path / "missing", [missing])["reputation"])
 
 
+def test_more_successes_than_entries_are_no_rate_and_are_told(tmp_path: Path) -> None:
+    wrong = board(NODE_A, 19, precommit_points=500, precommit_counter=100, commit_points=3, commit_counter=5)
+    assert joined(tmp_path / "one", [wrong])["reputation"] == 60
+    run = write_run(tmp_path / "two", [turn(1)], snapshots=[wrong, board(NODE_B, 19), session_series(NODE_B, 3, 101)])
+    (warning,) = join_run(run)["warnings"]
+    assert "2 snapshots tell more successes than entries" in warning
+
+
 def test_both_series_are_joined_apart(tmp_path: Path) -> None:
     row = joined(tmp_path, [board(NODE_A, 19, 95), session_series(NODE_A, 18, 60)])
     assert (row["reputation"], row["reputation_session"]) == (95, 60)
@@ -120,6 +129,16 @@ def test_rows_of_one_owner_are_summed(tmp_path: Path) -> None:
         board(NODE_A, 19, precommit_points=20, precommit_counter=30, commit_points=None, commit_counter=None),
     ]
     assert joined(tmp_path, parts)["reputation"] == 75
+
+
+def test_a_file_of_snapshots_that_lies_there_twice_is_an_error(tmp_path: Path) -> None:
+    """Its rows would be taken for those of an owner with several, and summed."""
+    run = write_run(tmp_path, [turn(1)], snapshots=[board(NODE_A, 19)])
+    (part,) = (run / "snapshots").glob("*.parquet")
+    shutil.copy(part, part.with_name("again.parquet"))
+    with pytest.raises(RunFolderError) as error:
+        join_run(run)
+    clear_line(error, "part-0.parquet", "copy of again.parquet", "delete one")
 
 
 def test_address_case_does_not_matter(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ def test_equals_a_loop_however_the_rows_are_cut_into_parts(given_rows: list[Node
         assert (source in snapshots.sources) == bool(expected)
         assert [(polled.observed_ns[i]) for i in polled.last()] == [
             max(at for node, at, *_ in expected if node == name) for name in polled.nodes
+        ]
+        keys = Counter((row.node, row.observed_wall_ns) for row in given_rows if row.source == source)
+        assert polled.owned.tolist() == [keys[key] for key in sorted(keys)]
+        places = [(node, i) for node, rows in polled.rows() for i in range(rows.start, rows.stop)]
+        assert polled.changed().tolist() == [
+            i > 0 and places[i - 1][0] == node and polled.owned[i] != polled.owned[i - 1] for node, i in places
         ]
         assert polled.rows_of("0xd") is None and polled.rows_of("") is None
     written = {(row.node, row.node_as_seen) for row in given_rows}

@@ -75,6 +75,19 @@ def test_a_counter_that_began_again_counts_what_it_shows() -> None:
     assert pd.isna(row["window_commit_percent"])  # not told
 
 
+def test_an_owner_of_several_rows_who_loses_one_did_not_begin_again() -> None:
+    """Rows of 1000 and 500 entries, polled every minute: the second is gone at minutes 2 and 3 and is back at 4."""
+    mine, other = [1000, 1001, 1002, 1003, 1004], {0: 500, 1: 501, 4: 502}
+    told = [(i, n) for i, n in enumerate(mine)] + [*other.items()]
+    rows = [
+        board(NODE_A, 60 * i, precommit_points=n, precommit_counter=n, commit_points=n, commit_counter=n)
+        for i, n in told
+    ]
+    found = before(rows, [(NODE_A, wall(60 * i + 1)) for i in range(5)])
+    assert found["window_tasks"].fillna(-1).tolist() == [-1, 2, -1, -1, -1]
+    assert (found["reputation"] == 100).all()
+
+
 def test_one_snapshot_has_no_window_and_a_stale_one_has_nothing() -> None:
     asked = [(NODE_A, wall(20)), (NODE_A, wall(20 + TOLERANCE_S)), (NODE_B, wall(20))]
     found = before([board(NODE_A, 10, last_active_s=BASE_S)], asked)
