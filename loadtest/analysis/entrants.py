@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -68,12 +69,31 @@ def read_entrants(path: Path) -> Entrants:
 
 def entrants(nodes: Iterable[Entrant], notes: Sequence[str] = ()) -> Entrants:
     """In order of address. EntrantsError above ENTRANTS_MAX nodes: all readings of all of them are worked out."""
-    ordered = tuple(sorted(nodes, key=lambda one: one.node))
+    ordered = sorted(nodes, key=lambda one: one.node)
     if len(ordered) > ENTRANTS_MAX:
         raise EntrantsError(
             f"{len(ordered)} nodes: at most {ENTRANTS_MAX} can take part; give the contest's nodes only"
         )
-    return Entrants(ordered, tuple(notes))
+    spelt, more = _one_spelling(ordered)
+    return Entrants(tuple(spelt), (*notes, *more))
+
+
+def _one_spelling(ordered: Sequence[Entrant]) -> tuple[list[Entrant], list[str]]:
+    """Operators by their first spelling: "Alice" and " ALICE" would else have a limit each."""
+    ways: dict[str, dict[str, None]] = {}  # by the folded name its spellings, in order
+    for one in ordered:
+        ways.setdefault(_folded(one.operator), {})[one.operator] = None
+    first = {name: next(iter(spellings)) for name, spellings in ways.items()}
+    notes = [
+        f"operator {first[name]} is written in {len(spellings)} ways, and is taken for one: {', '.join(spellings)}"
+        for name, spellings in ways.items()
+        if len(spellings) > 1
+    ]
+    return [replace(one, operator=first[_folded(one.operator)]) for one in ordered], notes
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def with_registry(observed: Entrants, path: Path) -> Entrants:
@@ -166,7 +186,7 @@ def _entrant(row: dict[str, str], where: str, mistakes: list[str]) -> Entrant:
         stake_cor=field("stake_cor", _whole),
         uptime=field("uptime", _share),
         observed_days=field("observed_days", _days),
-        roles=field("roles", _list, ()),
+        roles=field("roles", lambda text: _list(text.lower()), ()),
         earlier_phase=field("earlier_phase", _yes, False),
         reporting=field("reporting", _yes),
         disqualified=field("disqualified", str, ""),

@@ -11,26 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from loadtest.analysis.contest_rules import UptimeRule
 from loadtest.analysis.entrants import Entrant, Entrants, entrants
-from loadtest.analysis.frames import to_frame
+from loadtest.analysis.frames import Floats, Ints
+from loadtest.analysis.snapshots import LEADERBOARD, Polled, read_snapshots
 from loadtest.rank_score import Maxima, rank_score
 from loadtest.records import HOLE_FACTOR
-from loadtest.runfolder import RunFolderError, read_table
+from loadtest.runfolder import RunFolderError
 
-_SCORED = (
-    *("precommit_points", "precommit_counter", "commit_points", "commit_counter"),
-    *("prepare_points", "prepare_counter"),
-)
-_COUNTS = (*_SCORED, "ping_counter")
 _SECOND, _DAY_S = 1_000_000_000, 86_400
 
 
 class _Counted(NamedTuple):
-    """A leaderboard row as the score takes it; what was not told is 0."""
+    """The last leaderboard row of a node as the score takes it; what was not told is 0."""
 
     precommit_point: int
     precommit_counter: int
@@ -40,78 +34,83 @@ class _Counted(NamedTuple):
     prepare_counter: int
     last_active: int
 
+    @property
+    def is_scored(self) -> bool:
+        """The score needs a counter and asks how fresh a node is; more points than entries cannot be."""
+        stages = ((self.precommit_point, self.precommit_counter), (self.commit_point, self.commit_counter))
+        told = self.precommit_counter > 0 and self.last_active > 0
+        return told and all(points <= counter for points, counter in stages)
+
+
+_SCORED = (
+    *("precommit_points", "precommit_counter", "commit_points", "commit_counter"),
+    *("prepare_points", "prepare_counter", "last_active_s"),
+)
+
 
 def observed_entrants(run: Path, rule: UptimeRule) -> Entrants:
     """Every node of the leaderboards of `run`.
 
-    Without any `last_active` a node has no score, as the score asks how fresh it is; what uptime needs stands at
-    `_uptimes`. RunFolderError: not one leaderboard, or a damaged file.
+    Without any `last_active` a node has no score; what uptime needs stands at `_uptime`. RunFolderError: not one
+    leaderboard, or a damaged file.
     """
-    columns = ["source", "node", "observed_wall_ns", "last_active_s", *_COUNTS]
-    rows = to_frame(read_table(run, "snapshots", columns))
-    rows = rows[rows["source"] == "leaderboard"]
-    if not len(rows):
+    board = read_snapshots(run).of_source(LEADERBOARD)
+    if not board.nodes:
         raise RunFolderError(
             f"{run}: no leaderboard snapshots, so nobody knows how nodes stand; observe the network or import snapshots"
         )
-    instants = np.sort(rows["observed_wall_ns"].to_numpy(dtype=np.int64))
-    instants = instants[np.concatenate([[True], np.diff(instants) > 0])]
-    by_node = rows.groupby(["node", "observed_wall_ns"])
-    boards = by_node[list(_COUNTS)].sum()  # a node may own several rows of one leaderboard
-    boards["rows"] = by_node.size()
-    boards["last_active_s"] = by_node["last_active_s"].max().fillna(0)
-    boards = boards.astype(np.int64).reset_index()
-
-    uptimes = _uptimes(boards, instants, rule)
-    last = boards.groupby("node").tail(1)
-    names = [str(name) for name in last["node"]]
-    counted = [_Counted(*values) for values in last[[*_SCORED, "last_active_s"]].to_numpy().tolist()]
-    maxima = Maxima.of(counted)
-    now_s = int(instants[-1]) // _SECOND
+    instants = np.unique(board.observed_ns)
+    last = np.nan_to_num([board.column(name)[board.last()] for name in _SCORED]).astype(np.int64)
+    counted = [_Counted(*values) for values in last.T.tolist()]
+    maxima, now_s = Maxima.of(counted), int(instants[-1]) // _SECOND
+    uptimes = _uptimes(board, instants, rule)
     days, notes = _window(run, instants, rule)
     found = [
         Entrant(
             node=name,
-            score=Decimal(repr(rank_score(row, maxima, now_s))) if row.precommit_counter and row.last_active else None,
+            score=Decimal(repr(rank_score(row, maxima, now_s))) if row.is_scored else None,
             precommit_score=_rate(row.precommit_point, row.precommit_counter),
-            uptime=uptimes[name],
+            uptime=uptime,
             observed_days=days,
         )
-        for name, row in zip(names, counted, strict=True)
+        for name, row, uptime in zip(board.nodes, counted, uptimes, strict=True)
     ]
     return entrants(found, notes)
 
 
-def _uptimes(boards: pd.DataFrame, instants: npt.NDArray[np.int64], rule: UptimeRule) -> dict[str, Decimal | None]:
+def _uptimes(board: Polled, instants: Ints, rule: UptimeRule) -> list[Decimal | None]:
     """By node; None where the leaderboards do not tell what the rule measures.
 
     "pings": those made since the first leaderboard over those due until the last one, of as many nodes as the owner
-    showed. A counter that fell began again, and made what it shows. "seen": the share of leaderboards in which the
-    node stood with a `last_active` young enough; one in which it is missing counts as down.
+    showed. "seen": the share of leaderboards in which the node stood with a `last_active` young enough; one in which it
+    is missing counts as down.
     """
-    span_s = (int(instants[-1]) - int(instants[0])) / _SECOND
-    due = int(span_s // rule.ping_s)
-    found: dict[str, Decimal | None] = {}
-    for name, node in boards.groupby("node"):
-        if rule.measure == "pings":
-            pings = node["ping_counter"].to_numpy()
-            steps = np.diff(pings)
-            made = int(np.where(steps < 0, pings[1:], steps).sum())
-            told = due > 0 and bool(pings.any())
-            found[str(name)] = min(Decimal(1), Decimal(made) / (due * int(node["rows"].max()))) if told else None
-        else:
-            active_s = node["last_active_s"].to_numpy()
-            alive = node["observed_wall_ns"].to_numpy() // _SECOND - active_s <= rule.alive_s_max
-            found[str(name)] = Decimal(int(alive.sum())) / len(instants) if active_s.any() else None
-    return found
+    if rule.measure == "pings":
+        pings = np.nan_to_num(board.column("ping_counter"))
+        due = int((int(instants[-1]) - int(instants[0])) / _SECOND // rule.ping_s)
+        return [_by_pings(pings[rows], board.owned[rows], due) for _, rows in board.rows()]
+    active_s = np.nan_to_num(board.column("last_active_s")).astype(np.int64)
+    alive = board.observed_ns // _SECOND - active_s <= rule.alive_s_max
+    return [
+        Decimal(int(alive[rows].sum())) / len(instants) if active_s[rows].any() else None for _, rows in board.rows()
+    ]
+
+
+def _by_pings(pings: Floats, owned: Ints, due: int) -> Decimal | None:
+    """A counter that fell began again, and made what it shows. Where rows of the owner came or went, a step is none."""
+    if due <= 0 or not pings.any():
+        return None
+    steps = np.diff(pings)
+    made = np.where(np.diff(owned) != 0, 0, np.where(steps < 0, pings[1:], steps))
+    return min(Decimal(1), Decimal(int(made.sum())) / (due * int(owned.max())))
 
 
 def _rate(points: int, counter: int) -> Decimal | None:
-    """A zero counter is "no data"."""
-    return Decimal(points) / counter if counter else None
+    """A zero counter is "no data", and more points than entries cannot be."""
+    return Decimal(points) / counter if counter and points <= counter else None
 
 
-def _window(run: Path, instants: npt.NDArray[np.int64], rule: UptimeRule) -> tuple[Decimal, list[str]]:
+def _window(run: Path, instants: Ints, rule: UptimeRule) -> tuple[Decimal, list[str]]:
     """Days that the leaderboards stand for, and what there is to say of them."""
     gaps_s = np.diff(instants) / _SECOND
     usual_s = float(np.median(gaps_s)) if len(gaps_s) else 0.0

@@ -22,6 +22,11 @@ EXIT_PASS, EXIT_USAGE = 0, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the payouts and write the files that were asked for. RunFolderError: a run unread, a file unwritten."""
     args = _parser().parse_args(argv)
+    given = {path.resolve() for path in (args.source, args.nodes) if path is not None}
+    for path in (args.csv, args.html):
+        if path is not None and path.resolve() in given:
+            print(f"loadtest: {path}: is read, and would be written over; name another file", file=sys.stderr)
+            return EXIT_USAGE
     try:
         rules = load_rules(args.rules)
         found = payouts(_entrants(args.source, args.nodes, rules), rules)

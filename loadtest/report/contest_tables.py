@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,8 +31,20 @@ def contest_csv(found: Payouts) -> str:
     for row in found.rows:
         fields = _fields(row)
         lists = {name: "; ".join(fields[name]) for name in ("roles", "depends_on", "evidence")}
-        writer.writerow({**fields, **lists, "takes_part": "yes" if row.takes_part else "no"})
+        told = {**fields, **lists, "takes_part": "yes" if row.takes_part else "no"}
+        writer.writerow({name: _inert(value) for name, value in told.items()})
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, as a text: operators and addresses are written by strangers."""
+    return (
+        f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value) else value
+    )
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def contest_json(found: Payouts) -> dict[str, Any]:

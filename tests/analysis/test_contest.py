@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from loadtest.analysis.contest import payouts, play
 from loadtest.analysis.contest_money import MoneyReadings
 from loadtest.analysis.contest_places import placed_nodes, walking_order
 from loadtest.analysis.contest_rules import MONEY, PLACES, Rules, RulesError, Tier, load_rules, read_rules, rules_names
-from loadtest.analysis.entrants import Entrant, entrants
+from loadtest.analysis.entrants import Entrant, entrants, read_entrants
 
 FOUNDING = load_rules("phase4-founding")
 SMALL_TIERS = (Tier(1, 2, 5000, 1), Tier(3, 5, 3501, 1), Tier(6, 9, 1000, 2), Tier(10, 12, 500, None))
@@ -247,3 +248,17 @@ def test_unknown_rules_are_refused_with_those_there_are() -> None:
         load_rules("phase5")
     with pytest.raises(RulesError, match="No such file"):
         load_rules("nowhere.toml")
+
+
+def test_an_operator_is_one_however_it_is_written(tmp_path: Path) -> None:
+    """Case, spaces and full-width letters give nobody a second limit; roles have no case either."""
+    path = tmp_path / "nodes.csv"
+    path.write_text(
+        "node,operator,roles\n0xa,Alice S,Miner;miner\n0xb, alice  s,\n0xc,\uff21lice S,\n0xd,Bob,\n0xe,,\n",
+        encoding="utf-8",
+    )
+    found = read_entrants(path)
+    assert [one.operator for one in found.nodes] == ["Alice S", "Alice S", "Alice S", "Bob", ""]
+    assert found.nodes[0].roles == ("miner", "miner")
+    (note,) = found.notes
+    assert "operator Alice S is written in 3 ways" in note

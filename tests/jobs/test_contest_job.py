@@ -224,3 +224,37 @@ def test_a_simulated_contest_can_be_paid(tmp_path: Path, capsys: pytest.CaptureF
         simulate(["--standings", str(standings)])
     assert caught.value.code == 2
     assert simulate([*words[:-1], str(standings / "x.csv")]) == 1
+
+
+def test_a_row_of_an_owner_that_goes_is_no_uptime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two rows of many pings: one goes after half of the time, and the sum that is left is more than are due."""
+    rows = [
+        NodeSnapshot(
+            source="leaderboard",
+            node="0xaa",
+            node_as_seen="0xaa",
+            observed_wall_ns=(BEGIN_S + at * DAY_S // 2) * 10**9,
+            ping_counter=first + 143 * at,
+        )
+        for first, boards in ((50_000, 80), (60_000, 40))
+        for at in range(boards)
+    ]
+    write_part(tmp_path / "snapshots" / "observe-1.parquet", rows, NodeSnapshot)
+    assert run(tmp_path, "--rules", "phase4-founding", "--json") == 0
+    (node,) = json.loads(capsys.readouterr().out)["nodes"]
+    # Both made their pings in 39 of the 79 half days between two leaderboards, one of them in 39 more.
+    assert float(node["uptime"]) == pytest.approx(3 * 39 * 143 / (2 * 79 * 43_200 / 301), abs=1e-4)
+
+
+def test_names_of_strangers_are_texts_in_a_spreadsheet_and_inputs_are_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, table = tmp_path / "nodes.csv", tmp_path / "out.csv"
+    source.write_text("node,operator,score\n0xaa,=cmd|' /C calc'!A0,0.9\n-5,@SUM(1),0.8\n0xcc,plain,0.7\n")
+    before = source.read_text()
+    assert run(source, "--rules", "phase4-founding", "--csv", tmp_path / "." / "nodes.csv") == 2
+    assert "would be written over" in capsys.readouterr().err and source.read_text() == before
+    assert run(source, "--rules", "phase4-founding", "--csv", table) == 0
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert {row["operator"] for row in rows} == {"'=cmd|' /C calc'!A0", "'@SUM(1)", "plain"}
+    assert {row["node"] for row in rows} == {"0xaa", "-5", "0xcc"}  # a number is no formula
