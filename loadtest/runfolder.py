@@ -288,9 +288,10 @@ def require_rows(run: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-def printable(told: bytes) -> str:
+def printable(told: bytes | str) -> str:
     """What a file says of itself, in one line whatever it is."""
-    return "".join(c if c.isprintable() else "?" for c in told.decode("utf-8", "replace"))
+    text = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _first_line(error: BaseException) -> str:

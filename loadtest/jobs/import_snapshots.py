@@ -12,9 +12,10 @@ from typing import Any
 from loadtest.arguments import whole
 from loadtest.clock import wall_ns
 from loadtest.observe.bill import DECIMALS_MAX, BillImport
-from loadtest.observe.importing import Import, files_of
+from loadtest.observe.importing import FolderFull, Import, files_of
 from loadtest.observe.stored_files import StoredFileError
-from loadtest.observe.stored_rows import SERIES, instant
+from loadtest.observe.stored_rows import SERIES
+from loadtest.observe.stored_values import instant
 from loadtest.runfolder import RunFolderError
 
 EXIT_PASS, EXIT_NOT_MADE, EXIT_SOME_NOT_TAKEN = 0, 1, 3
@@ -55,6 +56,9 @@ def _import(args: argparse.Namespace, unreadable: list[str]) -> dict[str, Any]:
                 work.add(path, at_ns, args.source)
         except StoredFileError as error:
             unreadable.append(str(error))
+        except FolderFull as error:
+            unreadable.append(str(error))
+            break  # what was taken is finished all the same
         except OSError as error:
             unreadable.append(f"{path}: {error.strerror}; give a readable file")
     return work.finish()

@@ -18,11 +18,13 @@ from typing import Any
 
 from loadtest import runfolder
 from loadtest.clock import utc_stamp
+from loadtest.observe.importing import FolderFull
 from loadtest.observe.parse import kind_of
 from loadtest.observe.stored_files import field_word, stored_rows
-from loadtest.observe.stored_json import Twice
-from loadtest.observe.stored_rows import FUTURE_S, instant, whole
+from loadtest.observe.stored_json import Unsound
+from loadtest.observe.stored_values import FUTURE_S, instant, whole
 from loadtest.records import ChargeRecord
+from loadtest.runfolder import printable
 
 LINES_MAX = 2_000_000  # of one run folder: each is held
 MISTAKES_KEPT = 10_000
@@ -53,17 +55,19 @@ class BillImport:
         self._run, self._now_ns, self._decimals = run, now_wall_ns, decimals
         there = runfolder.read_table(run, "charges").to_pylist()
         self._there = Counter(ChargeRecord(**row) for row in there)
+        self._held = len(there)
         self._new: list[ChargeRecord] = []
         self.read = self.already = self.mistaken = 0
         self.mistakes: list[str] = []
         self.unread: dict[str, list[str]] = {}
 
     def add(self, path: Path) -> None:
-        """Read one file. StoredFileError when nothing can be read of it, RunFolderError when the folder is full."""
+        """Read one file. StoredFileError when nothing can be read of it, FolderFull when the folder is."""
         units: dict[str, str] = {}
         unread: dict[str, None] = {}
         seen: Counter[ChargeRecord] = Counter()
-        for where, told in self._lines(path):
+        before = self.read
+        for where, told in self._lines(path, unread):
             self.read += 1
             try:
                 line = self._line(told, units, unread)
@@ -74,10 +78,15 @@ class BillImport:
             if seen[line] <= self._there[line]:
                 self.already += 1
                 continue
+            if self._held >= LINES_MAX:
+                self.read -= 1
+                raise FolderFull(f"{path}, {where}: {LINES_MAX:,} lines are the most of one folder")
+            self._held += 1
             self._there[line] += 1
             self._new.append(line)
-            if len(self._new) + self.already > LINES_MAX:
-                raise runfolder.RunFolderError(f"{path}, {where}: {LINES_MAX:,} lines are the most of one folder")
+        if self.read == before:
+            self.read += 1
+            self._mistake(f"{path}: no line of a bill in it")
         if unread:
             self.unread[str(path)] = list(unread)
 
@@ -103,25 +112,32 @@ class BillImport:
         runfolder.write_text(path, json.dumps(account, indent=1) + "\n")
         return {**account, "account": str(path)}
 
-    def _lines(self, path: Path) -> Iterator[tuple[str, Any]]:
-        """Place and value of each line; an object around a list of lines is opened."""
+    def _lines(self, path: Path, unread: dict[str, None]) -> Iterator[tuple[str, Any]]:
+        """Place and value of each line; an object around lists of lines is opened."""
         for found in stored_rows(path):
+            if found.note:
+                unread.setdefault(found.note)
+                continue
             if found.mistake:
                 self.read += 1
                 self._mistake(f"{path}, {found.where}: {found.mistake}")
                 continue
             value = found.value
-            inner = None
-            if isinstance(value, dict):
-                inner = next((v for name, v in value.items() if field_word(str(name)) in _LISTS), None)
-            if isinstance(inner, list):
-                yield from ((f"{found.where}, entry {number}", each) for number, each in enumerate(inner, start=1))
-            else:
+            inner = {}
+            if isinstance(value, dict) and not isinstance(value, Unsound):
+                inner = {n: v for n, v in value.items() if field_word(n) in _LISTS and isinstance(v, list)}
+            if not inner:
                 yield found.where, value
+                continue
+            for name in value.keys() - inner.keys():
+                unread.setdefault(name[:60])
+            for name, lines in inner.items():
+                at = found.where if len(inner) == 1 else f"{found.where}, {name[:60]}"
+                yield from ((f"{at}, entry {number}", each) for number, each in enumerate(lines, start=1))
 
     def _line(self, told: Any, units: dict[str, str], unread: dict[str, None]) -> ChargeRecord:
-        if isinstance(told, Twice):
-            raise ValueError(f"{told.names[0][:80]!r} is there twice; which one holds?")
+        if isinstance(told, Unsound):
+            raise ValueError(told.mistake)
         if not isinstance(told, dict):
             raise ValueError(f"expected a line of a bill, got {kind_of(told)}")
         best: dict[str, tuple[int, Any]] = {}
@@ -129,6 +145,8 @@ class BillImport:
             field, rank = _FIELD_OF.get(field_word(str(name)), ("", 0))
             if not field and len(unread) < 50:
                 unread.setdefault(str(name)[:60])
+            if field and field in best and rank == best[field][0] and entry != best[field][1]:
+                raise ValueError(f"{field}: told twice and differently; which one holds?")
             if field and (field not in best or rank < best[field][0]):
                 best[field] = rank, entry
         fields = {field: entry for field, (_, entry) in best.items()}
@@ -164,7 +182,7 @@ class BillImport:
     def _mistake(self, line: str) -> None:
         self.mistaken += 1
         if len(self.mistakes) < MISTAKES_KEPT:
-            self.mistakes.append(line[:500])
+            self.mistakes.append(printable(line[:500]))
 
 
 def smallest_units(value: Any, decimals: int) -> int:
@@ -180,7 +198,7 @@ def smallest_units(value: Any, decimals: int) -> int:
         amount = Decimal(str(value).strip()).scaleb(decimals, _EXACT) if len(str(value)) <= DIGITS_MAX else None
     except InvalidOperation:
         amount = None
-    if amount is None or not amount.is_finite():
+    if amount is None or not amount.is_finite() or amount.adjusted() > DIGITS_MAX:
         raise ValueError(f"amount: must be a number, got {str(value)[:40]!r}")
     if amount < 0:
         raise ValueError(f"amount: is negative ({str(value)[:40]})")

@@ -27,25 +27,54 @@ class Hole(NamedTuple):
 class _Node:
     """`counters` are of the instant `last_ns` and grow while rows of it come; `before` are of the one before."""
 
-    __slots__ = ("before", "boards", "counters", "first_ns", "last_ns")
+    __slots__ = ("before", "counters", "last_ns")
 
     def __init__(self, at_ns: int, counters: tuple[int, ...]) -> None:
-        self.boards = 1
-        self.first_ns = self.last_ns = at_ns
+        self.last_ns = at_ns
         self.counters = counters
         self.before: tuple[int, ...] = ()
 
 
+class _Presence:
+    """In how many leaderboards a node stood, from the first to the last of them."""
+
+    __slots__ = ("boards", "first_ns", "last_ns", "newest_ns")
+
+    def __init__(self, at_ns: int) -> None:
+        self.boards = 1
+        self.first_ns = self.last_ns = self.newest_ns = at_ns
+
+    def add(self, at_ns: int) -> None:
+        """Rows of one owner share an instant and follow each other."""
+        self.boards += at_ns != self.newest_ns
+        self.newest_ns = at_ns
+        self.first_ns, self.last_ns = min(self.first_ns, at_ns), max(self.last_ns, at_ns)
+
+
 class History:
-    """Fed with the snapshots that are stored. Holds one entry per node and one per instant of a leaderboard."""
+    """Fed with the snapshots that are stored, those that were there first. Holds an entry per node and per instant."""
 
     def __init__(self) -> None:
         self._instants: set[int] = set()
         self._nodes: dict[str, _Node] = {}
+        self._present: dict[str, _Presence] = {}
         self._series: dict[tuple[str, str], int] = {}  # when each node's lists were last told
         self._periods_s: Counter[int] = Counter()
         self._resets: list[str] = []
         self._reset_count = self._backward = 0
+
+    def known(self, source: str, node: str, at_ns: int) -> None:
+        """A row that was in the folder before: its instant is no hole, and its node was there."""
+        if source == "leaderboard":
+            self._stood(node, at_ns)
+
+    def _stood(self, node: str, at_ns: int) -> None:
+        self._instants.add(at_ns)
+        present = self._present.get(node)
+        if present is None:
+            self._present[node] = _Presence(at_ns)
+        else:
+            present.add(at_ns)
 
     def add(self, snapshot: NodeSnapshot) -> None:
         """Count one row. Reputation is asked node by node: of it only the usual period is known."""
@@ -56,7 +85,7 @@ class History:
                 self._periods_s[abs(at_ns - self._series[key]) // _SECOND] += 1
             self._series[key] = at_ns
             return
-        self._instants.add(at_ns)
+        self._stood(snapshot.node, at_ns)
         counters = tuple(getattr(snapshot, name) or 0 for name in _COUNTERS)
         node = self._nodes.get(snapshot.node)
         if node is None:
@@ -64,12 +93,9 @@ class History:
         elif at_ns == node.last_ns:  # another row of the same owner: they are one
             node.counters = tuple(a + b for a, b in zip(node.counters, counters, strict=True))
         elif at_ns < node.last_ns:
-            node.boards += 1
-            node.first_ns = min(node.first_ns, at_ns)
             self._backward += 1  # resets are seen in order of time only
         else:
             self._see_reset(snapshot.node, node)
-            node.boards += 1
             node.last_ns, node.before, node.counters = at_ns, node.counters, counters
 
     def _see_reset(self, name: str, node: _Node) -> None:
@@ -106,15 +132,15 @@ class History:
             self._see_reset(name, node)
         instants = sorted(self._instants)
         missing = {}
-        for name, node in self._nodes.items():
-            due = bisect_right(instants, node.last_ns) - bisect_left(instants, node.first_ns)
-            if due > node.boards:
-                missing[name] = due - node.boards
+        for name, present in self._present.items():
+            due = bisect_right(instants, present.last_ns) - bisect_left(instants, present.first_ns)
+            if due > present.boards:
+                missing[name] = due - present.boards
         worst = sorted(missing.items(), key=lambda each: (-each[1], each[0]))[:LISTED_MAX]
         holes = self.holes()
         return {
             "leaderboards": len(instants),
-            "nodes": len(self._nodes),
+            "nodes": len(self._present),
             "first": utc_text(instants[0]) if instants else None,
             "last": utc_text(instants[-1]) if instants else None,
             "usual_period_s": self.period_s(),

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from loadtest import runfolder
 from loadtest.clock import utc_stamp
 from loadtest.observe.history import History
@@ -26,6 +28,10 @@ MISTAKES_KEPT = 10_000
 FILES_MAX = 10_000
 
 
+class FolderFull(runfolder.RunFolderError):
+    """No more rows go into a run folder; what was taken before can be finished."""
+
+
 class Import:
     """One import. `run` must exist: a run folder, or an empty folder that is to hold nothing but snapshots."""
 
@@ -36,26 +42,34 @@ class Import:
         self._now_ns = now_wall_ns
         self._name = f"import-{now_wall_ns}"
         self._codes: dict[tuple[str, str, str], int] = {}
+        self._history = History()
         self._there = self._keys_there()
-        self._taken: set[int] = set()
+        self._taken: dict[int, int] = {}  # by key what was told
+        self._in_file: set[int] = set()  # keys of the file that is read
         self._buffer: list[NodeSnapshot] = []
         self._descriptions: dict[tuple[str, int], NodeDescription] = {}  # by node and instant
         self._last_described: dict[str, NodeDescription] = {}
         self._parts = 0
-        self._history = History()
         self.read = self.stored = self.already = self.mistaken = self.described_only = 0
         self.mistakes: list[str] = []
         self.unread: dict[str, list[str]] = {}
 
     def add(self, path: Path, observed_wall_ns: int | None, series: str | None) -> None:
-        """Read one file. StoredFileError when nothing can be read of it, RunFolderError when the folder is full."""
-        reader = Reader(self._now_ns, observed_wall_ns, series)
+        """Read one file. StoredFileError when nothing can be read of it, FolderFull when the folder is."""
+        reader, before = Reader(self._now_ns, observed_wall_ns, series), self.read
+        self._in_file = set()
         for found in stored_rows(path):
+            if found.note:
+                reader.unread.setdefault(found.note)
+                continue
             for row in reader.rows(found):
-                self.read += 1
                 self._take(row, path)
+                self.read += 1
+        if self.read == before:
+            self.read += 1
+            self._mistake(f"{path}: no row in it")
         if reader.unread:
-            self.unread[str(path)] = list(reader.unread)
+            self.unread[str(path)] = [runfolder.printable(name) for name in reader.unread]
 
     def finish(self) -> dict[str, Any]:
         """Write what is left and the account, which is returned too."""
@@ -64,6 +78,8 @@ class Import:
             part = self._run / "descriptions" / f"{self._name}.parquet"
             runfolder.write_part(part, list(self._descriptions.values()), NodeDescription)
         found = self._history.findings()
+        for old in (self._run / "router").glob("import-*.parquet"):  # holes of the history as it was
+            old.unlink()
         gaps = [
             RouterSample(target="import", source=hole.source, observed_wall_ns=hole.from_wall_ns, error=hole.text)
             for hole in self._history.holes()
@@ -105,20 +121,29 @@ class Import:
                 self.described_only += 1
             return
         one = row.snapshot
-        if self._key(one.source, one.node, "", one.observed_wall_ns) in self._there:
+        where, told = f"{path}, {row.where}", _told(one)
+        stored = self._there.get(self._key(one.source, one.node, "", one.observed_wall_ns))
+        if stored is not None and (told in stored if isinstance(stored, tuple) else told == stored):
             self.already += 1
+            return
+        if stored is not None:
+            self._mistake(f"{where}: {one.node_as_seen[:80]} is in the folder at this instant with other values")
             return
         # A node may own several rows of one leaderboard, each with its own id: it keeps them all.
         key = self._key(one.source, one.node, row.node_id, one.observed_wall_ns)
-        where = f"{path}, {row.where}"
-        if key in self._taken:
+        taken = self._taken.get(key)
+        if taken == told and key not in self._in_file:
+            self.already += 1  # files that overlap
+            return
+        if taken is not None:
             self._mistake(f"{where}: {one.node_as_seen[:80]} is there twice at one instant; the first is kept")
             return
         if len(self._there) + len(self._taken) >= FOLDER_ROWS_MAX:
-            raise runfolder.RunFolderError(
+            raise FolderFull(
                 f"{where}: {FOLDER_ROWS_MAX:,} snapshots are the most of one folder; import a shorter time"
             )
-        self._taken.add(key)
+        self._taken[key] = told
+        self._in_file.add(key)
         self._history.add(row.snapshot)
         self._buffer.append(row.snapshot)
         self.stored += 1
@@ -143,23 +168,31 @@ class Import:
     def _mistake(self, line: str) -> None:
         self.mistaken += 1
         if len(self.mistakes) < MISTAKES_KEPT:
-            self.mistakes.append(line[:500])
+            self.mistakes.append(runfolder.printable(line[:500]))
 
     def _key(self, source: str, node: str, node_id: str, at_ns: int) -> int:
         return (self._codes.setdefault((source, node, node_id), len(self._codes)) << 64) | at_ns
 
-    def _keys_there(self) -> set[int]:
-        found: set[int] = set()
-        columns = ["source", "node", "observed_wall_ns"]
+    def _keys_there(self) -> dict[int, int | tuple[int, ...]]:
+        """By key what the stored row tells; several for an owner of several nodes."""
+        found: dict[int, int | tuple[int, ...]] = {}
         for part in runfolder.part_paths(self._run, "snapshots"):
-            table = runfolder.read_part(part, NodeSnapshot, columns)
-            found.update(
-                self._key(source, node, "", at_ns)
-                for source, node, at_ns in zip(*(table[name].to_pylist() for name in columns), strict=True)
-            )
+            table = runfolder.read_part(part, NodeSnapshot)
+            columns = (table[name].to_pylist() for name in NodeSnapshot.__struct_fields__)
+            for source, node, _, at_ns, *told in zip(*columns, strict=True):
+                self._history.known(source, node, at_ns)
+                key = self._key(source, node, "", at_ns)
+                before, says = found.get(key), hash(tuple(told))
+                several = before if isinstance(before, tuple) else (before,)
+                found[key] = says if before is None else (*several, says)
             if len(found) > FOLDER_ROWS_MAX:
                 raise runfolder.RunFolderError(f"{self._run}: more than {FOLDER_ROWS_MAX:,} snapshots already")
         return found
+
+
+def _told(one: NodeSnapshot) -> int:
+    """What it tells beside its key, in 64 bits: all but source, node, spelling and instant."""
+    return hash(msgspec.structs.astuple(one)[4:])
 
 
 def _words(one: NodeDescription) -> tuple[str | None, str | None, int | None]:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loadtest.observe.stored_json import Found, json_values
+from loadtest.observe.stored_json import NOT_TEXT, Found, all_text, json_values
 
 LINE_CHARS_MAX = 1 << 20
 ROW_GROUP_BYTES_MAX = 1 << 29  # of a Parquet file, unpacked: its reader holds about one
@@ -54,7 +54,7 @@ def field_word(name: str) -> str:
 
 
 def _text(path: Path, read: Any) -> Iterator[Found]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         yield from read(file)
 
 
@@ -71,15 +71,17 @@ def _csv(file: TextIO) -> Iterator[Found]:
             if row < 3:
                 yield Found(f"row {row}", None, "a header and at least one row are expected")
             return
-        except (csv.Error, UnicodeDecodeError) as error:
-            yield Found(f"row {row}", None, f"not CSV in UTF-8 ({str(error)[:100]}); what follows was not read")
+        except csv.Error as error:
+            yield Found(f"row {row}", None, f"not CSV ({str(error)[:100]}); what follows was not read")
             return
         if not header:
             header = [name.strip() for name in fields]
             words = [field_word(name) for name in header]
-            if not all(words) or len(set(words)) < len(words):
+            if not all(words) or len(set(words)) < len(words) or not all_text(header):
                 yield Found("row 1", None, "the names of the columns must differ and none be empty; nothing was read")
                 return
+        elif not all_text(fields):
+            yield Found(f"row {row}", None, NOT_TEXT)
         elif len(fields) != len(header):
             if fields:
                 yield Found(f"row {row}", None, f"{len(fields)} fields, the header has {len(header)}")
@@ -105,13 +107,34 @@ def _parquet(path: Path) -> Iterator[Found]:
                         f"{path}: row group {number} has {size >> 20} MB, {ROW_GROUP_BYTES_MAX >> 20} MB are the most; "
                         "write it with smaller row groups"
                     )
+            words = [word for name in file.schema_arrow.names if (word := field_word(name))]
+            if len(set(words)) < len(words):
+                yield Found("row 1", None, "the names of the columns must differ; nothing was read")
+                return
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for value in batch.to_pylist():
+                for value in _values(batch):
                     row += 1
-                    yield Found(f"row {row}", value)
+                    mistake = value if isinstance(value, str) else ""
+                    yield Found(f"row {row}", None if mistake else value, mistake)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0][:120]
         yield Found(f"row {row + 1}", None, f"damaged Parquet ({reason}); what follows was not read")
+
+
+def _values(batch: pa.RecordBatch) -> list[Any]:
+    """Each row as a dict, or as a text that says why it is none: an instant beyond what Python has, say."""
+    try:
+        values: list[Any] = batch.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError):
+        values = [_value(batch.slice(row, 1)) for row in range(batch.num_rows)]
+    return values
+
+
+def _value(row: pa.RecordBatch) -> Any:
+    try:
+        return row.to_pylist()[0]
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        return f"cannot be read ({(str(error).splitlines() or [''])[0][:120]})"
 
 
 def _sqlite(path: Path) -> Iterator[Found]:
@@ -119,28 +142,39 @@ def _sqlite(path: Path) -> Iterator[Found]:
     try:
         # Never written to, also not by a clean-up of the journal: it may be a live one of somebody else.
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as base:
-            base.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            base.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             names = [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            chosen = [name for name in names if _is_history(base, name)]
+            chosen = [name for name in names if _is_history(base, name, NODE_WORDS, INSTANT_WORDS)]
+            chosen = chosen or [name for name in names if _is_history(base, name, NODE_WORDS)]  # with --observed-at
             if not chosen:
                 there = ", ".join(names[:10]) or "none"
-                raise StoredFileError(
-                    f"{path}: no table has a column for the node and one for the time; tables: {there}"
-                )
+                raise StoredFileError(f"{path}: no table has a column for the node; tables: {there}")
+            for name in names:
+                if name not in chosen:
+                    yield Found("", None, note=f"table {name}")
             for name in chosen:
                 where = f"{name} row 1"
                 rows = base.execute(f"SELECT * FROM {_quoted(name)}")  # in the order of the table
                 columns = [column[0] for column in rows.description]
                 for number, values in enumerate(rows, start=1):
                     where = f"{name} row {number + 1}"
-                    yield Found(f"{name} row {number}", dict(zip(columns, values, strict=True)))
+                    value = {column: _utc(entry) for column, entry in zip(columns, values, strict=True)}
+                    yield Found(f"{name} row {number}", value, "" if all_text(value.values()) else NOT_TEXT)
     except sqlite3.Error as error:
         yield Found(where, None, f"SQLite cannot read it ({str(error)[:120]}); what follows was not read")
 
 
-def _is_history(base: sqlite3.Connection, table: str) -> bool:
+def _is_history(base: sqlite3.Connection, table: str, *needed: frozenset[str]) -> bool:
     words = {field_word(column[1]) for column in base.execute(f"PRAGMA table_info({_quoted(table)})")}
-    return bool(words & NODE_WORDS) and bool(words & INSTANT_WORDS)
+    return all(words & each for each in needed)
+
+
+def _utc(value: Any) -> Any:
+    """SQLite's CURRENT_TIMESTAMP is UTC and does not say so."""
+    return f"{value}Z" if isinstance(value, str) and _CURRENT_TIMESTAMP.fullmatch(value) else value
+
+
+_CURRENT_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 def _quoted(name: str) -> str:

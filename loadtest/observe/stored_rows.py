@@ -7,26 +7,20 @@ of Unix time, or ISO text with a zone. All instants of one column of one file mu
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 from loadtest.observe import parse
 from loadtest.observe.parse import ParseError, kind_of
 from loadtest.observe.stored_files import INSTANT_NAMES, NODE_NAMES, field_word
-from loadtest.observe.stored_json import Found, Twice
+from loadtest.observe.stored_json import Found, Unsound
+from loadtest.observe.stored_values import FUTURE_S, instant, plain_instant, whole
 from loadtest.records import NodeDescription, NodeSnapshot
 
 SERIES = ("reputation", "session-reputation")
 SOURCES = ("leaderboard", *SERIES)
-FUTURE_S = 60  # clocks of two machines may differ so much
 AHEAD_S = 300  # a node's own clock may be so much ahead of the snapshot that tells it
 DEPTH_MAX = 4
-UNITS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_OLDEST_S, _NEWEST_S = 10**9, 4_102_444_800  # 2001-09-09 to 2100-01-01: units of Unix time do not overlap
-_INT64_MAX = 2**63 - 1
 _BOARDS = ("leaderboard", "rows", "data", "nodes", "miners", "stats", "snapshot", "snapshots")
 _STAGES = ("precommit", "commit", "prepare", "create")
 
@@ -100,8 +94,8 @@ class Reader:
                 yield Row(told.where, None, "", str(error))
 
     def _taken_apart(self, where: str, value: Any, observed: Any, node: Any, depth: int) -> Iterator[Told | Row]:
-        if isinstance(value, Twice):
-            yield Row(where, None, "", f"{value.names[0][:80]!r} is there twice; which one holds?")
+        if isinstance(value, Unsound):
+            yield Row(where, None, "", value.mistake)
         elif depth > DEPTH_MAX or not isinstance(value, dict | list):
             yield Row(where, None, "", f"expected rows with a node, got {kind_of(value)}")
         elif isinstance(value, list):
@@ -111,63 +105,71 @@ class Reader:
             yield from self._object(where, value, observed, node, depth)
 
     def _object(self, where: str, value: dict[str, Any], observed: Any, node: Any, depth: int) -> Iterator[Told | Row]:
-        fields = self._fields(value)
-        observed = fields.get("observed", observed)
-        inner = next((name for name in value if field_word(name) in _BOARDS and isinstance(value[name], list)), None)
-        if inner is not None:  # an envelope with its time, or an owner with its nodes
-            owner = fields.get("node", node)
-            yield from self._taken_apart(where, value[inner], observed, owner, depth + 1)
+        try:
+            fields = _fields(value)
+        except ValueError as error:
+            yield Row(where, None, "", str(error))
             return
-        if "node" in fields or (node is not None and any(name in fields for name in (*_COUNTS, *_LISTS, *_WORDS))):
+        observed, says = fields.get("observed", observed), any(name in fields for name in _SAID)
+        inner = [name for name, entry in value.items() if field_word(name) in _BOARDS and isinstance(entry, list)]
+        if any(value[name] for name in inner) or (inner and not says):  # an envelope, or an owner with its nodes
+            self._note_unread(value, but=(*inner, *_OF_ENVELOPE))
+            for name in inner:
+                at = where if len(inner) == 1 else f"{where}, {name[:60]}"
+                yield from self._taken_apart(at, value[name], observed, fields.get("node", node), depth + 1)
+        elif "node" in fields or (node is not None and says):
             self._note_unread(value)
             yield Told(where, fields, observed, node)
-            return
+        else:
+            yield from self._by_key(where, value, observed, node, depth)
+
+    def _by_key(self, where: str, value: dict[str, Any], observed: Any, node: Any, depth: int) -> Iterator[Told | Row]:
+        """An object keyed by address or by time."""
         members = {name: entry for name, entry in value.items() if isinstance(entry, dict | list)}
         if not members:
             yield Row(where, None, "", "no node in it: a field named " + ", ".join(NODE_NAMES[:2]) + " or a key")
-        for name, entry in members.items():
+        for name, entry in value.items():
             at = f"{where}, key {name[:60]}"
-            if _plain_instant(name):
+            if members and name not in members:
+                if plain_instant(name) or name.lower().startswith("0x"):
+                    yield Row(at, None, "", f"expected what is known of it, got {kind_of(entry)}")
+                else:
+                    self._note_unread({name: entry})
+            elif not members:
+                return
+            elif plain_instant(name):
                 yield from self._taken_apart(at, entry, name, node, depth + 1)
             else:
                 yield from self._taken_apart(at, entry, observed, name, depth + 1)
 
-    def _fields(self, value: dict[str, Any]) -> dict[str, Any]:
-        """By our names; of several names for one thing the first in order of preference. Nested stages are unfolded."""
-        best: dict[str, tuple[int, Any]] = {}
+    def _note_unread(self, value: dict[str, Any], but: Container[str] | None = None) -> None:
+        """The names that are not read: those that mean nothing to us, or in an envelope all `but` some."""
         for name, entry in value.items():
             word = field_word(str(name))
-            if isinstance(entry, dict) and word in _STAGES:
-                for inner, told in entry.items():
-                    _keep(best, word + field_word(str(inner)), told)
-            else:
-                _keep(best, word, entry)
-        return {field: entry for field, (_, entry) in best.items()}
-
-    def _note_unread(self, value: dict[str, Any]) -> None:
-        for name in value:
-            word = field_word(str(name))
-            if word not in _FIELD_OF and word not in _STAGES and len(self.unread) < 50:
+            known = word in _FIELD_OF or (word in _STAGES and isinstance(entry, dict))
+            if but is not None:
+                known = name in but or word in but
+            if not known and len(self.unread) < 50:
                 self.unread.setdefault(str(name)[:60])
 
     def _snapshot(self, told: Told) -> NodeSnapshot:
         fields = told.fields
-        seen = fields.get("node", told.node)
-        if isinstance(seen, bytes):
-            seen = seen.decode("utf-8", "replace")
-        seen = parse.address_as_seen(seen)
+        seen = _address(fields.get("node", told.node))
         observed_ns = self._observed(told.observed)
         lists = {name: fields[name] for name in _LISTS if fields.get(name) is not None}
-        source = fields.get("source") or self._series or ("" if lists else "leaderboard")
+        counts = {name: whole(fields.get(name), name) for name in _COUNTS if name in fields}
+        _require_possible(counts)
+        is_series = bool(lists) or any(counts.get(name) is not None for name in _COUNTS_OF_SERIES)
+        source = fields.get("source") or ((self._series or "") if is_series else "leaderboard")
         if source not in SOURCES:
             raise ValueError(
-                "timestamps of which series? give --source reputation or session-reputation"
+                "of which series? give --source reputation or session-reputation"
                 if not source
                 else f"source: must be one of {', '.join(SOURCES)}, got {str(source)[:40]!r}"
             )
         if lists:
+            self._note_unread({name: counts[name] for name in counts if counts[name] is not None}, but=())
             return self._series_row(lists, source, seen, observed_ns)
-        counts = {name: whole(fields.get(name), name) for name in _COUNTS if name in fields}
         if all(count is None for count in counts.values()):
             raise ValueError("no counter in it: nothing is said of the node")
         return NodeSnapshot(
@@ -184,7 +186,11 @@ class Reader:
         fields = told.fields
         if all(fields.get(name) in (None, "") for name in _WORDS):
             return None
-        seen = parse.address_as_seen(fields.get("node", told.node))
+        for name in ("operator", "hardware"):
+            if not isinstance(fields.get(name), str | None):
+                raise ValueError(f"{name}: must be a text, got {kind_of(fields[name])}")
+        fields = {**fields, "level": whole(fields.get("level"), "level")}
+        seen = _address(fields.get("node", told.node))
         return parse.description(fields, seen, "import", self._observed(told.observed))
 
     def _series_row(self, lists: dict[str, Any], source: str, node: str, observed_ns: int) -> NodeSnapshot:
@@ -202,8 +208,9 @@ class Reader:
         if value is None or value == "":
             if self._observed_ns is None:
                 raise ValueError("no time in it, nor in the file: give --observed-at")
-            return self._observed_ns
-        observed_ns = self._instant("observed", value)
+            observed_ns = self._observed_ns
+        else:
+            observed_ns = self._instant("observed", value)
         if observed_ns - self._now_ns > FUTURE_S * 10**9:
             raise ValueError(f"observed {(observed_ns - self._now_ns) / 1e9:,.0f} s in the future")
         return observed_ns
@@ -228,77 +235,64 @@ class Reader:
 
 _WORDS = ("operator", "hardware", "level")
 _LISTS = tuple(name for name in _NAMES if name.endswith("timestamps"))
+_SAID = (*_COUNTS, *_LISTS, *_WORDS)
+_COUNTS_OF_SERIES = tuple(name for name in _COUNTS if name.endswith(("_all", "_success", "_pending")))
+_OF_ENVELOPE = (*NODE_NAMES, *INSTANT_NAMES)
+
+
+def _fields(value: dict[str, Any]) -> dict[str, Any]:
+    """By our names; of several names for a node or an instant the first in order of preference. Stages are unfolded.
+
+    ValueError: one thing is told twice, and differently.
+    """
+    best: dict[str, tuple[int, Any]] = {}
+    for name, entry in value.items():
+        word = field_word(str(name))
+        if isinstance(entry, Unsound):
+            raise ValueError(entry.mistake)
+        if isinstance(entry, dict) and word in _STAGES:
+            for inner, told in entry.items():
+                _keep(best, word + field_word(str(inner)), told)
+        else:
+            _keep(best, word, entry)
+    return {field: entry for field, (_, entry) in best.items()}
 
 
 def _keep(best: dict[str, tuple[int, Any]], word: str, entry: Any) -> None:
     field, rank = _FIELD_OF.get(word, ("", 0))
-    if field and (field not in best or rank < best[field][0]):
+    if not field:
+        return
+    if field not in best or best[field][1] is None:
+        best[field] = rank, entry
+        return
+    first, told = best[field]
+    if entry is not None and told != entry and (rank == first or field not in ("node", "observed")):
+        raise ValueError(f"{field}: told twice, as {str(told)[:40]!r} and as {str(entry)[:40]!r}; which one holds?")
+    if rank < first and entry is not None:
         best[field] = rank, entry
 
 
-def whole(value: Any, name: str) -> int | None:
-    """A count of 0 or more; None for nothing told. ValueError: NaN, negative, broken, not a number."""
-    if value is None or value == "":
-        return None
-    number = _number(value, name)
-    if number < 0:
-        raise ValueError(f"{name}: is negative ({str(value)[:40]})")
-    if number != int(number):
-        raise ValueError(f"{name}: must be a whole number, got {str(value)[:40]}")
-    if number > _INT64_MAX:
-        raise ValueError(f"{name}: {str(value)[:40]} is more than 64 bits hold")
-    return int(number)
+def _address(told: Any) -> str:
+    """As the file writes it. ValueError, ParseError: none, or one that cannot be printed on a line."""
+    if isinstance(told, bytes):
+        told = told.decode("utf-8", "surrogateescape")
+    seen = parse.address_as_seen(told)
+    if seen.lower() in _NO_NODE:
+        raise ValueError(f"no node in it ({seen})")
+    if not seen.isprintable():
+        raise ValueError(f"a node's address with characters that cannot be printed: {seen[:40]!r}")
+    return seen
 
 
-def instant(value: Any, name: str) -> tuple[str, int]:
-    """(unit, Unix ns) of an instant, the last nanosecond of its unit where it is a whole number of them."""
-    if isinstance(value, datetime):
-        return "text", _text_instant(value, name)
-    if isinstance(value, str) and ("-" in value.strip()[1:] or ":" in value):
-        try:
-            return "text", _text_instant(datetime.fromisoformat(value.strip()), name)
-        except ValueError as error:
-            if "zone" in str(error):
-                raise
-            raise ValueError(f"{name}: {value[:40]!r} is no instant") from None
-    number = _number(value, name)
-    for unit, unit_ns in UNITS_NS.items():
-        scale = 10**9 // unit_ns
-        if _OLDEST_S * scale <= number < _NEWEST_S * scale:
-            at_ns = number * unit_ns
-            return unit, int(at_ns) + unit_ns - 1 if number == int(number) else math.ceil(at_ns)
-    raise ValueError(f"{name}: {str(value)[:40]} is no instant of 2001 to 2099 in s, ms, us or ns")
+_NO_NODE = frozenset({"nan", "none", "null"})  # as other tools write what is missing
 
 
-def _text_instant(at: datetime, name: str) -> int:
-    if at.tzinfo is None:
-        raise ValueError(f"{name}: {at.isoformat()} has no time zone; end it with Z for UTC")
-    since = at - datetime(1970, 1, 1, tzinfo=UTC)
-    whole_second = not at.microsecond
-    return (
-        (since.days * 86_400 + since.seconds) * 10**9
-        + since.microseconds * 1_000
-        + (10**9 if whole_second else 1_000)
-        - 1
-    )
+def _require_possible(counts: dict[str, int | None]) -> None:
+    """ValueError: more successes than entries, which would be a rate above 100 %."""
+    for good, total in _RATES:
+        successes, entries = counts.get(good), counts.get(total)
+        if successes is not None and entries and successes > entries:
+            raise ValueError(f"{good}: {successes:,} of {entries:,} cannot be")
 
 
-def _number(value: Any, name: str) -> int | Decimal:
-    """Exact, whatever it was written as."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float | Decimal | str):
-        text = repr(value) if isinstance(value, float) else str(value).strip()
-        try:
-            number = Decimal(text) if len(text) <= 60 else None
-        except ArithmeticError:
-            number = None
-        if number is not None and number.is_nan():
-            raise ValueError(f"{name}: is NaN")
-        if number is not None and not number.is_infinite() and abs(number) < 10**30:
-            return number
-    raise ValueError(f"{name}: must be a number, got {str(value)[:40]!r}")
-
-
-def _plain_instant(name: str) -> bool:
-    return name.isdecimal() and len(name) in (10, 13, 16, 19)
+_RATES = [(f"{s}_points", f"{s}_counter") for s in _STAGES] + [(f"{s}_success", f"{s}_all") for s in _STAGES[:2]]

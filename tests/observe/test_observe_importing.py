@@ -13,63 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from imported import AT_S, END, SECOND, board_row, imported, rows_of, short, written
 
 from loadtest.clock import wall_ns
 from loadtest.observe import importing, stored_files, stored_json
 from loadtest.observe.importing import Import
 from loadtest.observe.stored_files import StoredFileError
 from loadtest.observe.stored_json import json_values
-from loadtest.observe.stored_rows import instant
+from loadtest.observe.stored_values import instant
 from loadtest.records import NodeSnapshot
 from loadtest.runfolder import RunFolderError, read_table, write_part
-
-AT_S = 1_750_000_000
-END = 999_999_999  # of the second in which it was observed: it may have been its end
-SECOND = 10**9
-
-
-def board_row(miner: str, at: int = 0, **changes: Any) -> dict[str, Any]:
-    """As `/leaderboard` writes it, `at` quarters of an hour after the first."""
-    row = {
-        "miner": miner,
-        "node_id": "n-1",
-        "last_active": AT_S + 900 * at - 60,
-        "ping_counter": 3 + at,
-        "precommitPoint": 8 + at,
-        "precommitCounter": 10 + at,
-        "commitPoint": 0,
-        "commitCounter": 0,
-    }
-    return {**row, **changes}
-
-
-def imported(
-    run: Path, *files: Path, at_ns: int | None = None, series: str | None = None, now_s: int = AT_S + 10**7
-) -> dict[str, Any]:
-    run.mkdir(exist_ok=True)
-    work = Import(run, now_s * SECOND)
-    for path in files:
-        work.add(path, at_ns, series)
-    account = work.finish()
-    taken = account["stored"] + account["already_there"] + account["described_only"]
-    assert account["read"] == taken + account["mistaken"]
-    assert json.loads(Path(account["account"]).read_text())["mistakes"] == account["mistakes"]
-    return account
-
-
-def rows_of(run: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = read_table(run, "snapshots").to_pylist()
-    return found
-
-
-def short(account: dict[str, Any], folder: Path) -> list[str]:
-    return [line.replace(f"{folder}/", "") for line in account["mistakes"]]
-
-
-def written(path: Path, value: Any) -> Path:
-    path.write_text(value if isinstance(value, str) else json.dumps(value))
-    return path
-
 
 # Shapes.
 
@@ -225,7 +178,7 @@ def test_bad_rows_are_named_and_good_ones_kept(tmp_path: Path) -> None:
         "bad.csv, row 8: expected a node's address, got a str",
         "bad.csv, row 9: precommit_points: must be a whole number, got 1.5",
         "bad.csv, row 10: observed: 17500 is no instant of 2001 to 2099 in s, ms, us or ns",
-        "bad.csv, row 11: observed: 2025-06-15T14:26:40 has no time zone; end it with Z for UTC",
+        "bad.csv, row 11: observed: 2025-06-15T14:26:40 has no time zone; write it with one, Z for UTC",
         "bad.csv, row 12: last_active: 400 s after the snapshot that tells it",
         "bad.csv, row 13: last_active: 1749999990000 is in ms, the file began in s",
         "bad.csv, row 14: precommit_counter: must be a number, got 'inf'",
@@ -272,9 +225,9 @@ def test_bad_json_rows_are_named(tmp_path: Path) -> None:
         ('GOOD\n{"miner": tru}\nGOOD2\n', 2, "line 2: not JSON (Expecting value)"),
         ("[" * 100_000, 0, "row 1: not ours: nested too deeply; what follows was not read"),
         ("a,a\n1,2\n", 0, "row 1: the names of the columns must differ"),
-        ('miner,ping\n"0xA1,3\n', 0, "row 2: not CSV in UTF-8"),
-        ("miner,ping\n0xA1,\udcff3\n", 0, "not CSV in UTF-8"),
-        ('[{"miner": "\udcff"}]', 0, "line 1: not UTF-8 text"),
+        ('miner,ping\n"0xA1,3\n', 0, "row 2: not CSV (unexpected end of data); what follows was not read"),
+        ("miner,ping\n0xA1,\udcff3\n0xA2,3\n", 1, "row 2: a text with bytes that are not UTF-8"),
+        ('[{"miner": "\udcff"}, GOOD]', 1, "row 1: a text with bytes that are not UTF-8"),
     ],
 )
 def test_files_that_break_off_keep_their_good_rows(text: str, stored: int, told: str, tmp_path: Path) -> None:
@@ -298,7 +251,7 @@ def test_files_of_which_nothing_can_be_read_are_refused(tmp_path: Path, monkeypa
     for name, told in (
         ("nowhere", "No such file"),
         ("binary", "neither JSON, CSV, Parquet nor SQLite"),
-        ("other.db", "no table has a column for the node and one for the time; tables: users"),
+        ("other.db", "no table has a column for the node; tables: users"),
         ("x.parquet", "write it with smaller row groups"),
     ):
         with pytest.raises(StoredFileError, match=told):
@@ -416,7 +369,7 @@ def test_holes_missing_nodes_and_resets_are_found(tmp_path: Path) -> None:
         if at in (1, 3):
             rows = rows[:1]  # 0xA2 is not in these two
         if at >= 13:
-            rows[0] = board_row("0xA1", at, precommitCounter=at - 12)  # began again
+            rows[0] = board_row("0xA1", at, precommitCounter=at - 12, precommitPoint=0)  # began again
         boards.append({"timestamp": AT_S + 900 * at, "leaderboard": rows})
     path = written(tmp_path / "boards.jsonl", "".join(json.dumps(board) + "\n" for board in boards))
     account = imported(tmp_path / "run", path)

@@ -1,0 +1,286 @@
+"""What an import could lose without a word: rows after an array, near a bad byte, in a second list, of other values."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from imported import AT_S, SECOND, board_row, imported, rows_of, short, written
+
+from loadtest.jobs.import_snapshots import main
+from loadtest.observe import bill, importing
+from loadtest.runfolder import read_table
+
+AT_NS = AT_S * SECOND
+
+
+def rows(first: int, count: int, at: int = 0) -> list[dict[str, Any]]:
+    return [board_row(f"0x{n:03x}", at) for n in range(first, first + count)]
+
+
+# JSON.
+
+
+def test_every_array_of_a_file_is_read(tmp_path: Path) -> None:
+    """A leaderboard a line, as a bot appends them; the last line holds an object."""
+    lines = [json.dumps(rows(3 * n, 3)) for n in range(100)] + [json.dumps(board_row("0xfff"))]
+    account = imported(tmp_path / "run", written(tmp_path / "x.jsonl", "\n".join(lines)), at_ns=AT_NS)
+    assert (account["stored"], account["mistaken"]) == (301, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "stored", "told"),
+    [
+        ("[A]xx", 1, "x.json, line 1: not JSON (Expecting value); what follows was not read"),
+        ("[A]\n[B, 7]", 2, "x.json, line 2, row 2: expected rows with a node, got a int"),
+        ("[A, {]\n[B]\n", 2, "x.json, row 2: not JSON (Expecting property name enclosed in double quotes)"),
+        ('[A]\n}\n{"miner": \n[B]', 2, "x.json, line 2: not JSON (Expecting value)"),
+        ("[A, " + "7" * 5000 + "]\n[B]", 2, "x.json, row 2: not ours: a number of thousands of digits"),
+        ("[]", 0, "x.json: no row in it"),
+        ('{"observed_at": 1750000000, "leaderboard": []}', 0, "x.json: no row in it"),
+        (
+            '[A, {"miner": "0x\\ud800", "ping": 1}, B]',
+            2,
+            "x.json, row 2: a text with bytes that are not UTF-8, or with",
+        ),
+        ('[A, {"miner": "0xC", "ping": 1, "precommit": {"po\\udc00int": 1}}]', 1, "x.json, row 2: a text with bytes"),
+        ('[A, {"miner": "0x\\n1", "ping": 1}]', 1, "x.json, row 2: a node's address with characters that cannot be"),
+        ('[A, {"miner": "NaN", "ping": 1}]', 1, "x.json, row 2: no node in it (NaN)"),
+        ('[A, {"miner": "0xC", "precommitPoint": 5, "precommit_points": 7}]', 1, "row 2: precommit_points: told twice"),
+        ('[A, {"miner": "0xC", "precommitPoint": 500, "precommitCounter": 100}]', 1, "precommit_points: 500 of 100"),
+        ('[A, {"miner": "0xC", "source": "reputation", "precommit_all": 5, "precommit_success": 9}]', 1, "9 of 5"),
+        (
+            '[A, {"miner": "0xC", "precommit_all": 5, "precommit_success": 4}]',
+            1,
+            "row 2: of which series? give --source",
+        ),
+        ('{"0x1": null, "0x2": 5, "0xC": {"ping": 1}}', 1, "key 0x1: expected what is known of it, got nothing"),
+        ('[A, {"miner": "0xC", "precommitPoint": -5, "precommit": {"all_timestamps": []}}]', 1, "is negative (-5)"),
+    ],
+)
+def test_what_cannot_be_taken_is_told_and_the_rest_is_kept(text: str, stored: int, told: str, tmp_path: Path) -> None:
+    for name in "AB":
+        text = text.replace(f"[{name}", f"[{json.dumps(board_row(f'0x{name}'))}").replace(
+            f", {name}]", f", {json.dumps(board_row(f'0x{name}'))}]"
+        )
+    account = imported(tmp_path / "run", written(tmp_path / "x.json", text), at_ns=AT_NS)
+    assert account["stored"] == stored, account["mistakes"]
+    assert any(told in line for line in short(account, tmp_path)), account["mistakes"]
+    assert all("\n" not in line and line.isprintable() for line in account["mistakes"])
+
+
+def test_one_bad_byte_costs_its_own_row_in_a_long_file(tmp_path: Path) -> None:
+    """Far from the beginning, so that blocks of text lie before it; in JSON lines, an array and CSV."""
+    many = [json.dumps(row) for row in rows(0, 3000)]
+    bad = json.dumps(board_row("0xBAD")).replace("n-1", "\udcff")
+    for name, text, where in (
+        ("x.jsonl", "\n".join([*many[:2500], bad, *many[2500:]]), "line 2501"),
+        ("x.json", f"[{', '.join([*many[:2500], bad, *many[2500:]])}]", "row 2501"),
+        (
+            "x.csv",
+            "miner,ping\n" + "".join(f"0x{n:03x}\udcff,1\n" if n == 2500 else f"0x{n:03x},1\n" for n in range(3001)),
+            "row 2502",
+        ),
+    ):
+        path = tmp_path / name
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        account = imported(tmp_path / f"run-{name}", path, at_ns=AT_NS)
+        assert (account["stored"], account["mistaken"]) == (3000, 1), name
+        assert short(account, tmp_path)[0].startswith(f"{name}, {where}: a text with bytes"), account["mistakes"]
+
+
+def test_every_list_of_an_object_is_read_or_named(tmp_path: Path) -> None:
+    told = {
+        **{"observed_at": AT_S, "leaderboard": rows(0, 2), "miners": rows(2, 2), "reputation": {"0x1": {}}},
+        "total": 4,
+    }
+    account = imported(tmp_path / "run", written(tmp_path / "x.json", told))
+    assert account["stored"] == 4 and account["mistaken"] == 0
+    assert account["columns_not_read"] == {str(tmp_path / "x.json"): ["reputation", "total"]}
+
+
+def test_a_row_with_an_empty_list_beside_its_counters_is_a_row(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", [{**board_row("0xA"), "nodes": [], "precommit": 5}])
+    account = imported(tmp_path / "run", path, at_ns=AT_NS)
+    assert (account["stored"] == 1 and account["columns_not_read"] == {str(path): ["nodes", "precommit"]}) or account
+
+
+def test_an_owner_s_own_counters_beside_its_nodes_are_named(tmp_path: Path) -> None:
+    told = {"miner": "0xA", "ping_counter": 9, "nodes": [{"node_id": "1", "ping": 4}, {"node_id": "2", "ping": 5}]}
+    account = imported(tmp_path / "run", written(tmp_path / "x.json", told), at_ns=AT_NS)
+    assert [row["ping_counter"] for row in rows_of(tmp_path / "run")] == [4, 5]
+    assert account["columns_not_read"] == {str(tmp_path / "x.json"): ["ping_counter"]}
+
+
+# What is told from outside.
+
+
+def test_the_source_asked_for_is_that_of_lists_only(tmp_path: Path) -> None:
+    lists = {"miner": "0xB", "precommit": {"all_timestamps": [AT_S - 900], "success_timestamps": []}}
+    account = imported(
+        tmp_path / "run", written(tmp_path / "x.json", [board_row("0xA"), lists]), at_ns=AT_NS, series="reputation"
+    )
+    assert account["stored"] == 2
+    assert {row["node"]: row["source"] for row in rows_of(tmp_path / "run")} == {
+        "0xa": "leaderboard",
+        "0xb": "reputation",
+    }
+
+
+def test_an_instant_asked_for_may_not_lie_in_the_future(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", [board_row("0xA", last_active=0)])
+    account = imported(tmp_path / "run", path, at_ns=AT_NS, now_s=AT_S - 3600)
+    assert short(account, tmp_path) == ["x.json, row 1: observed 3,600 s in the future"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("level", v) for v in ("NaN", "abc", 3.7, True, 1e30, -5)),
+        ("operator", 5),
+        ("operator", ["x"]),
+        ("hardware", {}),
+    ],
+)
+def test_what_nodes_are_is_checked_too(name: str, value: Any, tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", [board_row("0xA", **{name: value}), board_row("0xB", operator="o", level=3)])
+    account = imported(tmp_path / "run", path, at_ns=AT_NS)
+    assert (account["stored"], account["mistaken"], account["descriptions"]) == (1, 1, 1)
+    assert f"x.json, row 1: {name}: " in short(account, tmp_path)[0]
+
+
+# Tables.
+
+
+def test_one_bad_instant_of_a_parquet_file_costs_its_own_row(tmp_path: Path) -> None:
+    instants = pa.array([AT_S * 10**6, 2**62, AT_S * 10**6], pa.timestamp("us", tz="UTC"))
+    pq.write_table(
+        pa.table({"miner": ["0xA", "0xB", "0xC"], "ping": [1, 2, 3], "time": instants}), tmp_path / "x.parquet"
+    )
+    account = imported(tmp_path / "run", tmp_path / "x.parquet")
+    assert (account["stored"], account["mistaken"]) == (2, 1)
+    assert short(account, tmp_path)[0].startswith("x.parquet, row 2: cannot be read (")
+
+
+def test_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["0xA"]), pa.array(["0xB"]), pa.array([1])], names=["node", "Node", "ping"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert short(imported(tmp_path / "run", tmp_path / "x.parquet", at_ns=AT_NS), tmp_path) == [
+        "x.parquet, row 1: the names of the columns must differ; nothing was read"
+    ]
+
+
+def database(path: Path, columns: str, *values: tuple[Any, ...]) -> Path:
+    with sqlite3.connect(path) as base:
+        base.execute(f"CREATE TABLE history ({columns})")
+        base.execute("CREATE TABLE pets (name)")
+        base.executemany(f"INSERT INTO history VALUES ({', '.join('?' * len(values[0]))})", values)
+    base.close()
+    return path
+
+
+def test_sqlite_s_own_instants_are_utc_and_other_tables_are_named(tmp_path: Path) -> None:
+    path = database(tmp_path / "x.db", "miner, ping, time DEFAULT CURRENT_TIMESTAMP", ("0xA", 1, "2025-06-15 12:00:00"))
+    account = imported(tmp_path / "run", path)
+    (row,) = rows_of(tmp_path / "run")
+    assert row["observed_wall_ns"] // SECOND == datetime(2025, 6, 15, 12, tzinfo=UTC).timestamp()
+    assert account["columns_not_read"] == {str(path): ["table pets"]}
+
+
+def test_a_table_without_a_time_takes_the_one_asked_for(tmp_path: Path) -> None:
+    path = database(tmp_path / "x.db", "miner, ping", ("0xA", 1))
+    assert imported(tmp_path / "run", path, at_ns=AT_NS)["stored"] == 1
+    assert short(imported(tmp_path / "other", path), tmp_path) == [
+        "x.db, history row 1: no time in it, nor in the file: give --observed-at"
+    ]
+
+
+# Again.
+
+
+def test_what_is_there_with_other_values_is_told(tmp_path: Path) -> None:
+    run, first = tmp_path / "run", written(tmp_path / "a.json", [board_row("0xA"), board_row("0xB")])
+    assert imported(run, first, at_ns=AT_NS)["stored"] == 2
+    again = imported(run, first, at_ns=AT_NS)
+    assert (again["stored"], again["already_there"], again["mistaken"]) == (0, 2, 0)
+    other = written(tmp_path / "b.json", [board_row("0xA", ping_counter=4), board_row("0xC")])
+    account = imported(run, other, at_ns=AT_NS)
+    assert (account["stored"], account["already_there"]) == (1, 0)
+    assert short(account, tmp_path) == ["b.json, row 1: 0xA is in the folder at this instant with other values"]
+
+
+def test_files_that_overlap_are_no_mistake(tmp_path: Path) -> None:
+    first = written(tmp_path / "a.json", [board_row("0xA"), board_row("0xB")])
+    second = written(tmp_path / "b.json", [board_row("0xB"), board_row("0xC"), board_row("0xA", ping_counter=5)])
+    account = imported(tmp_path / "run", first, second, at_ns=AT_NS)
+    assert (account["stored"], account["already_there"]) == (3, 1)
+    assert short(account, tmp_path) == ["b.json, row 3: 0xA is there twice at one instant; the first is kept"]
+
+
+def test_an_owner_s_rows_are_all_there_again(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.json", [board_row("0xA"), board_row("0xA", node_id="n-2", ping_counter=7)])
+    assert imported(tmp_path / "run", path, at_ns=AT_NS)["stored"] == 2
+    again = imported(tmp_path / "run", path, at_ns=AT_NS)
+    assert (again["already_there"], again["mistaken"]) == (2, 0)
+
+
+def boards(*at: int, nodes: tuple[str, ...] = ("0xA",)) -> list[dict[str, Any]]:
+    return [board_row(node, quarter, timestamp=AT_S + 900 * quarter) for quarter in at for node in nodes]
+
+
+def test_holes_are_those_of_the_folder_and_not_of_one_import(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert imported(run, written(tmp_path / "a.json", boards(0, 1, 2, 3)))["holes"] == 0
+    assert imported(run, written(tmp_path / "b.json", boards(30, 31, 32, 33)))["holes"] == 1
+    assert len(read_table(run, "router")) == 1
+    mended = imported(run, written(tmp_path / "c.json", boards(*range(4, 30), nodes=("0xA", "0xB"))))
+    assert mended["holes"] == 0 and len(read_table(run, "router")) == 0
+    assert mended["nodes_missing_in_between"] == 0 and mended["leaderboards"] == 34
+
+
+# Full.
+
+
+@pytest.mark.parametrize("charges", [False, True])
+def test_a_full_folder_keeps_what_it_took_and_its_account(
+    charges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importing, "FOLDER_ROWS_MAX", 5)
+    monkeypatch.setattr(bill, "LINES_MAX", 5)
+    run = tmp_path / "run"
+    run.mkdir()
+    lines = [{"session_id": 1, "task_id": n, "amount": 5} for n in range(9)]
+    for first, told in ((0, 3), (3, 2)):
+        path = written(tmp_path / f"{first}.json", lines[first:] if first else lines[:3])
+        if not charges:
+            path = written(path, rows(first, 6 if first else 3))
+        code = main([str(run), str(path), "--observed-at", str(AT_S), *(["--charges"] if charges else []), "--json"])
+        out = capsys.readouterr()
+        account = json.loads(out.out)
+        assert account["stored"] == told and Path(account["account"]).exists()
+        assert (code, "are the most of one folder" in out.err) == ((1, True) if first else (0, False))
+    assert len(read_table(run, "charges" if charges else "snapshots")) == 5
+
+
+# Bills.
+
+
+def test_a_bill_is_read_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    line = {"session_id": 1, "amount": 5}
+    text = json.dumps([{**line, "task_id": 1}]) + "\n" + json.dumps([{**line, "task_id": 2}]) + "\n"
+    text += json.dumps({"charges": [{**line, "task_id": 3}], "rows": [{**line, "task_id": 4}], "page": 1}) + "\n"
+    text += json.dumps({**line, "task_id": "\ud800"}) + "\n"
+    text += json.dumps({**line, "task_id": 6, "amount": "1e999999"}) + "\n"
+    code = main([str(run), str(written(tmp_path / "bill.json", text)), "--charges", "--json"])
+    account = json.loads(capsys.readouterr().out)
+    assert code == 3 and (account["stored"], account["mistaken"]) == (4, 2)
+    assert account["columns_not_read"] == {str(tmp_path / "bill.json"): ["page"]}
+    assert "line 4: a text with bytes" in account["mistakes"][0] and "must be a number" in account["mistakes"][1]
