@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -50,6 +51,32 @@ class Lookup:
 
 
 @dataclass(slots=True)
+class Ids:
+    """The task ids of one session that answers told, unless they do not count up: then none are held."""
+
+    low: int
+    high: int
+    told: set[int]
+
+    def add(self, number: int) -> None:
+        self.low, self.high = min(self.low, number), max(self.high, number)
+        if self.high - self.low < GAP_IDS_MAX:
+            self.told.add(number)
+        else:
+            self.told.clear()
+
+    def between(self) -> int:
+        """How many ids lie between the first and the last and were not told."""
+        return self.high - self.low + 1 - len(self.told) if self.told else 0
+
+    def pick(self, places: Iterable[int]) -> Iterator[int]:
+        """Of those ids, in order, the ones at `places`."""
+        told = sorted(self.told)
+        before = [number - self.low - place for place, number in enumerate(told)]  # untold ids below each told one
+        return (told[(k := bisect_right(before, place) - 1)] + 1 + place - before[k] for place in places)
+
+
+@dataclass(slots=True)
 class Counts:
     """What became of the stored requests, for live.json."""
 
@@ -76,7 +103,7 @@ class Lookups:
     _stages: Stages = field(default_factory=Stages)
     _waiting: list[tuple[int, int, Lookup]] = field(default_factory=list)
     _asked: dict[int, Lookup] = field(default_factory=dict)  # given out, not yet answered, by id()
-    _ids: dict[tuple[str, str], set[int]] = field(default_factory=dict)  # told by answers, by router and session
+    _ids: dict[tuple[str, str], Ids] = field(default_factory=dict)  # by router and session
     _order: int = 0  # so that the heap never compares two look-ups
     _next_ns: int = 0
 
@@ -105,24 +132,23 @@ class Lookups:
         So have other people's, so no more than BETWEEN_MAX are asked for, nor more than the share allows.
         """
         targets = {router: target for target, router in reversed(list(self.routers.items())) if target in self.routes}
-        gaps = [
-            (router, session, number)
-            for (router, session), ids in sorted(self._ids.items())
-            if router in targets and max(ids) - min(ids) < GAP_IDS_MAX
-            for number in range(min(ids), max(ids))
-            if number not in ids
-        ]
-        most = min(BETWEEN_MAX, int(self.share_max * self.counts.rows), len(gaps))
-        for i in range(most):
-            router, session, number = gaps[i * len(gaps) // most]
-            lookup = self._lookup_of(Row("", targets[router], session, str(number), None, now_ns, 0))
-            if lookup is not None:
-                self._wait(lookup, now_ns)
+        sessions = [(router, session, ids) for (router, session), ids in sorted(self._ids.items()) if router in targets]
+        total = sum(ids.between() for _, _, ids in sessions)
+        most = min(BETWEEN_MAX, int(self.share_max * self.counts.rows), total)
+        wanted = [i * total // most for i in range(most)]
+        first = 0
+        for router, session, ids in sessions:
+            end = first + ids.between()
+            for number in ids.pick(place - first for place in wanted if first <= place < end):
+                lookup = self._lookup_of(Row("", targets[router], session, str(number), None, now_ns, 0))
+                if lookup is not None:
+                    self._wait(lookup, now_ns)
+            first = end
 
     def _know(self, row: Row) -> None:
         if row.session and row.task_id and row.task_id.isdecimal() and len(row.task_id) < 16:
-            key = (self.routers.get(row.target, ""), row.session)
-            self._ids.setdefault(key, set()).add(int(row.task_id))
+            key, number = (self.routers.get(row.target, ""), row.session), int(row.task_id)
+            self._ids.setdefault(key, Ids(number, number, set())).add(number)
 
     def take(self, now_ns: int) -> Lookup | None:
         """The next look-up that is due, if the rate allows one now. It is out until `answered`."""

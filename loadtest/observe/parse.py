@@ -34,6 +34,13 @@ class Leaderboard(NamedTuple):
     errors: tuple[str, ...]
 
 
+class Miners(NamedTuple):
+    """`rows` of the nodes that something is said of; `errors` says why others could not be read."""
+
+    rows: tuple[NodeDescription, ...]
+    errors: tuple[str, ...]
+
+
 class TaskFacts(NamedTuple):
     """What a router says of one task; `miners` and `result_sha256` are aligned, one pair per given result."""
 
@@ -188,7 +195,7 @@ def router_status(body: Any, target: str, observed_wall_ns: int) -> RouterSample
     )
 
 
-def miners(body: Any, observed_wall_ns: int) -> tuple[NodeDescription, ...]:
+def miners(body: Any, observed_wall_ns: int) -> Miners:
     """`/api/v1/miners`, the first MINERS_MAX of it: {"nodes": {key: entry}}, {"miners": [...]} or the bare list.
 
     What an entry holds is not documented. One that tells an operator, a hardware class or a level gives a row; the
@@ -200,16 +207,17 @@ def miners(body: Any, observed_wall_ns: int) -> tuple[NodeDescription, ...]:
     if not isinstance(found, dict | list):
         raise ParseError(f"miners: expected an object or a list of nodes, got {kind_of(body)}")
     entries = list(found.items() if isinstance(found, dict) else (("", entry) for entry in found))[:MINERS_MAX]
-    return tuple(
-        described
-        for key, entry in entries
-        if isinstance(entry, dict)
-        and (
-            described := description(
-                entry, entry.get("address") or entry.get("miner") or key, "miners", observed_wall_ns
-            )
-        )
-    )
+    rows, errors = [], []
+    for place, (key, entry) in enumerate(entries):
+        if not isinstance(entry, dict):
+            continue
+        try:
+            told = description(entry, entry.get("address") or entry.get("miner") or key, "miners", observed_wall_ns)
+        except ParseError as error:
+            errors.append(f"miners entry {place}: {error}")
+            continue
+        rows += [told] if told is not None else []
+    return Miners(tuple(rows), tuple(errors))
 
 
 def description(fields: dict[str, Any], node: Any, source: str, observed_wall_ns: int) -> NodeDescription | None:

@@ -74,7 +74,7 @@ class NodeSources:
         self._next_ns = 0
         self._late_ns = 0
         self.name = NODE_SOURCES[0]
-        self.refused = 0
+        self._refused: set[str] = set()
 
     def know(self, addresses_as_seen: Iterable[str], now_ns: int) -> None:
         """Add nodes that are new. A node is asked for in the spelling of the leaderboard."""
@@ -82,13 +82,19 @@ class NodeSources:
             if (NODE_SOURCES[0], address.lower()) in self._sources:
                 continue
             if len(self._sources) >= NODES_MAX * len(NODE_SOURCES) or not _plain(address):
-                self.refused += 1
+                if len(self._refused) < NODES_MAX:
+                    self._refused.add(address.lower())
                 continue
             for name in NODE_SOURCES:
                 path = f"/{name}/{quote(address, safe='')}"
                 source = Source(name, self._client, path, self._period_ns, node=address, next_ns=now_ns)
                 self._sources[name, address.lower()] = source
                 self.wait(source)
+
+    @property
+    def refused(self) -> int:
+        """Nodes, NODES_MAX at most, that are not asked for: too many, or with an address that no URL should have."""
+        return len(self._refused)
 
     def all(self) -> list[Source]:
         return list(self._sources.values())

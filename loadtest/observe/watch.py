@@ -224,11 +224,15 @@ class Watch:
 
     def _miners(self, source: Source, answer: Answer) -> None:
         """What nodes are, when it is told first or changes."""
-        for one in parse.miners(answer.body, answer.wall_ns):
+        found = parse.miners(answer.body, answer.wall_ns)
+        for one in found.rows:
             said = (one.operator, one.hardware, one.level)
-            if self._described.get(one.node) != said and len(self._described) < NODES_MAX:
+            has_room = one.node in self._described or len(self._described) < NODES_MAX
+            if self._described.get(one.node) != said and has_room:
                 self._described[one.node] = said
                 self._store.add([one])
+        if found.errors:
+            self._gap(source, f"{len(found.errors)} entries: {found.errors[0]}", answer.wall_ns)
 
     def _snapshots(self, rows: list[NodeSnapshot] | tuple[NodeSnapshot, ...]) -> None:
         self._store.add(rows)

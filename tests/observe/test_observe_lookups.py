@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.observe import lookups
-from loadtest.observe.lookups import ATTEMPTS_MAX, BETWEEN_MAX, LATE_MAX, PER_S_MAX, RETRY_NS, Lookups, chosen
+from loadtest.observe.lookups import (
+    ATTEMPTS_MAX,
+    BETWEEN_MAX,
+    GAP_IDS_MAX,
+    LATE_MAX,
+    PER_S_MAX,
+    RETRY_NS,
+    Ids,
+    Lookups,
+    chosen,
+)
 from loadtest.observe.rows import Row
 from loadtest.observe.sources import NODE_POLLS_PER_S_MAX, NodeSources, Source
 from loadtest.records import TaskRecord
@@ -288,7 +298,8 @@ def test_an_address_that_is_no_address_is_not_put_into_a_url() -> None:
     nodes = NodeSources(NoClient(), period_ns=S)
     nodes.know(["../../admin", "0xab?x=1", "", "节点", "0xAB"], 0)
     assert [source.path for source in nodes.all()] == ["/reputation/0xAB", "/session-reputation/0xAB"]
-    assert nodes.refused == 4
+    nodes.know(["../../admin", "0xAB"], 1)
+    assert nodes.refused == 4, "nodes are counted, not polls"
 
 
 def test_ids_between_those_of_our_tasks_are_asked_for_at_the_end() -> None:
@@ -316,6 +327,19 @@ def test_ids_between_those_of_our_tasks_are_asked_for_at_the_end() -> None:
         asked.append((lookup.row.target, lookup.path, lookup.row.client_reference))
         now += 10**9
     assert asked == [("a", f"/api/v1/tasks/12/{i}", "") for i in (4, 5, 7, 8)]
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.lists(st.integers(0, 60), unique=True))
+def test_untold_ids_are_those_between_the_first_and_the_last(told: set[int], places: list[int]) -> None:
+    ids = Ids(next(iter(told)), next(iter(told)), set())
+    for number in told:
+        ids.add(number)
+    untold = [number for number in range(min(told), max(told)) if number not in told]
+    assert ids.between() == len(untold)
+    inside = [place for place in places if place < len(untold)]
+    assert [*ids.pick(inside)] == [untold[place] for place in inside]
+    ids.add(min(told) + GAP_IDS_MAX)
+    assert ids.between() == 0 and not ids.told, "ids that do not count up are not held"
 
 
 def test_ids_between_are_bounded_and_spread() -> None:

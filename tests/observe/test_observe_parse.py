@@ -287,14 +287,21 @@ def test_miners_of_every_shape_tell_what_they_are(shape: str) -> None:
     entries = [{"address": "0xAB", "operator": " op  1 ", "hardware": "gpu", "level": "4"}, {"address": "0xCD"}]
     keyed = {entry["address"]: entry for entry in entries}
     body = {"map": {"nodes": keyed, "stats": {}}, "list": {"miners": entries}, "bare-list": entries}[shape]
-    (one,) = parse.miners(body, 7)  # the second says nothing of what it is
+    (one,), errors = parse.miners(body, 7)  # the second says nothing of what it is
     assert (one.node, one.operator, one.hardware, one.level) == ("0xab", "op 1", "gpu", 4)
-    assert (one.source, one.observed_wall_ns) == ("miners", 7)
+    assert (one.source, one.observed_wall_ns, errors) == ("miners", 7, ())
 
 
 def test_an_entry_without_an_address_is_known_by_its_key() -> None:
-    (one,) = parse.miners({"nodes": {"0xAB": {"level": 0}}}, 7)
+    (one,) = parse.miners({"nodes": {"0xAB": {"level": 0}}}, 7).rows
     assert (one.node, one.level, one.operator) == ("0xab", 0, None)
+
+
+def test_one_bad_entry_of_miners_costs_no_other() -> None:
+    body = [{"address": "0x" + "a" * 200, "level": 1}, {"address": "0xAB", "level": 2}, 7]
+    found = parse.miners(body, 7)
+    assert [row.node for row in found.rows] == ["0xab"]
+    assert found.errors == ("miners entry 0: a node's address of 202 letters",)
 
 
 @pytest.mark.parametrize("body", [None, 5, {}, {"nodes": 3}, {"miners": None}])
