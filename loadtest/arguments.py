@@ -5,8 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
-AMOUNT_MAX = 1e9
-
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """A whole number from `least` to `most`, both included."""
@@ -21,9 +19,16 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return whole_number
 
 
-def amount(text: str) -> float:
-    """A number from 0 to below AMOUNT_MAX; neither NaN nor infinite."""
-    value = float(text)
-    if not 0 <= value < AMOUNT_MAX:
-        raise ArgumentTypeError(f"must be a number from 0 to 1e9, got {text}")
-    return value
+def number(least: float, most: float) -> Callable[[str], float]:
+    """A number from `least` to `most`, both included; neither NaN nor infinite."""
+
+    def number(text: str) -> float:  # the name stands in argparse's refusal of what is no number at all
+        value = float(text)
+        if not least <= value <= most:
+            raise ArgumentTypeError(f"must be a number from {least:g} to {most:g}, got {text}")
+        return value
+
+    return number
+
+
+amount = number(0, 1e9)

@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunFolderError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a disk that is full, a folder without the rights, a file where a folder should be
+        print(f"loadtest: {error.filename or 'this machine'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

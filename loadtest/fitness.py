@@ -37,7 +37,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     first_turns: int
     workers_expected: int
     workers_lost: int
-    rows_overflowed: int  # rows the recorder could not keep
+    rows_overflowed: int  # entries that a worker's disk refused: rows, texts and bodies
     send_lag_ms_p99: float | None
     ttft_ms_p50: float | None
     receive_error_ms_p99: float | None
@@ -46,7 +46,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     clock_bound_ms_max: float | None
     measured_requests: int
     workers_lost_max: int = 0  # a profile may allow the loss of so many, and of the turns they had
-    dropped_share_max: float = DROPPED_SHARE_MAX  # a profile about overload may allow more
     ledger_mismatches: tuple[tuple[int, str], ...] = ()  # sums that do not hold: by how many, and in words
 
 
@@ -85,10 +84,10 @@ def _account(f: Figures) -> list[Reason | None]:
         _above(
             f.workers_lost, f.workers_lost_max, "workers", "{} of " + str(f.workers_expected) + " workers were lost"
         ),
-        _above(f.rows_overflowed, 0, "recorder", "{} rows did not fit into the recorder's queue"),
+        _above(f.rows_overflowed, 0, "recorder", "{} entries (rows, texts, bodies) could not be written to the spool"),
         _above(
             100 * dropped_share,
-            100 * f.dropped_share_max,
+            100 * DROPPED_SHARE_MAX,
             "dropped",
             "{:.2f} % of arrivals were dropped (at most {:.2f} %)",
         ),

@@ -23,12 +23,14 @@ pyarrow is imported inside functions: load processes import this module and must
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -286,6 +288,30 @@ def require_rows(run: Path, manifest: dict[str, Any]) -> None:
         raise RunFolderError(
             f"{run}: its rows were removed by `loadtest prune`; its summary.json and report.html are what is left"
         )
+
+
+@contextmanager
+def sole_writer(run: Path) -> Iterator[None]:
+    """Hold a run folder while rows are stored in it. RunFolderError: another process does, so the run is still on.
+
+    The kernel's lock on the folder itself: it leaves no file, and ends with its process however that ends.
+    """
+    descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not locked(descriptor):
+            raise RunFolderError(f"{run}: a run is still being stored here; wait until it has ended")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Take the lock of an open file, which lasts until it is closed; whether nobody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def printable(told: bytes | str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -134,9 +135,10 @@ class JoinedFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._thread.shutdown()
-        if self._writer is not None:
-            self._writer.close()
-        self._partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what made us leave is what the user must hear of
+            if self._writer is not None:
+                self._writer.close()
+            self._partial.unlink(missing_ok=True)
 
     def write(self, table: pa.Table) -> None:
         """Take rows. A row group is encoded while the next ones are made; at most one is."""

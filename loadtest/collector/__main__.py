@@ -27,6 +27,7 @@ from loadtest.clock import Deadline
 from loadtest.collector.account import Close, close_account
 from loadtest.collector.rows import RowStore
 from loadtest.processes import stand_back
+from loadtest.runfolder import sole_writer
 from loadtest.spool import SpoolError
 
 FLUSH_S = 3.0
@@ -53,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"collector: cannot listen on {args.bind}:{args.port}: {error}", file=sys.stderr)
             return 1
         _say({"port": port})
-        account = _collect(socket, RowStore(args.run), args.run / "spool")
+        args.run.mkdir(parents=True, exist_ok=True)
+        with sole_writer(args.run):
+            account = _collect(socket, RowStore(args.run), args.run / "spool")
         _say({"account": account})
     finally:
         context.destroy(linger=0)
@@ -114,9 +117,9 @@ def _take_frames(socket: zmq.Socket[bytes], store: RowStore) -> int:
             continue
         try:
             received = store.take(name.decode(), int.from_bytes(start, "big"), data)
-        except SpoolError as error:
+        except (SpoolError, UnicodeDecodeError) as error:
             damaged += 1
-            print(f"collector: frame of {name.decode()!r} refused: {error}", file=sys.stderr)
+            print(f"collector: frame of {name[:80]!r} refused: {error}", file=sys.stderr)
             continue
         # A worker that is gone cannot be answered, and need not be.
         socket.send_multipart([sender, b"A", name, received.to_bytes(8, "big")], zmq.NOBLOCK)

@@ -30,13 +30,29 @@ SLOW_QUANTILE = 0.99
 def recover(run: Path) -> int:
     """Store what the spools of a run that did not end still hold and no part has; return how many rows that is.
 
-    A spool keeps all rows of its worker until the end, so most of them are in the parts already.
+    A spool keeps all rows of its worker until the end, so most of them are in the parts already. RunFolderError: a
+    collector or a worker of the run is still at work, or a spool is damaged.
     """
-    store = RowStore(run, _stored(run, "requests"), _stored(run, "texts"))
-    store.take_leftovers(run / "spool")
-    store.close_open()
-    store.flush()
-    return store.outcomes.total()
+    with runfolder.sole_writer(run):
+        _require_no_writers(run / "spool")
+        store = RowStore(run, _stored(run, "requests"), _stored(run, "texts"))
+        try:
+            store.take_leftovers(run / "spool")
+        except spool.SpoolError as error:
+            raise runfolder.RunFolderError(
+                f"{run / 'spool'}: {error}; take the spool away to join without it"
+            ) from None
+        store.close_open()
+        store.flush()
+        return store.outcomes.total()
+
+
+def _require_no_writers(spools: Path) -> None:
+    """A worker holds its spool as long as it writes: taken away from it, all it writes afterwards would be lost."""
+    for path in sorted(spools.glob("*.spool")):
+        with path.open("rb") as file:
+            if not runfolder.locked(file.fileno()):
+                raise runfolder.RunFolderError(f"{path}: a worker is still writing to it; wait until the run has ended")
 
 
 def _stored(run: Path, table: str) -> set[tuple[int, int]]:

@@ -17,7 +17,7 @@ import msgspec
 
 from loadtest.analysis.capacity import End, Step, StepResult, capacity, misses_bound, next_step, step_verdict
 from loadtest.analysis.capacity_step import Interrupted, judge_step
-from loadtest.arguments import whole
+from loadtest.arguments import number, whole
 from loadtest.jobs.capacity_question import Question, QuestionError, counted, read_question
 from loadtest.jobs.lock import Held, hold
 from loadtest.jobs.run import new_run_folder
@@ -85,29 +85,37 @@ def _parser() -> argparse.ArgumentParser:
     add("profile", help="name of an open profile in profiles/, or a .toml file; its rate is taken flat")
     add("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
     add("--slo", action="append", default=[], metavar="M:LIMIT", help="as in ttft_ms_p95:2000; default: the profile's")
-    add("--step-s", type=_seconds, default=600.0, metavar="S", help="measured seconds of a step (default %(default)g)")
-    add("--rate-from", type=_seconds, metavar="R", help="first rate, which should pass (default: the profile's)")
-    add("--rate-max", type=_seconds, metavar="R", help="never offer more; required unless the target is this machine")
-    add("--rest-s", type=_rest, default=REST_S, metavar="S", help="pause between steps (default %(default)g)")
+    add(
+        "--step-s",
+        type=number(1, 1e6),
+        default=600.0,
+        metavar="S",
+        help="measured seconds of a step (default %(default)g)",
+    )
+    add(
+        "--rate-from",
+        type=number(1e-6, 1e6),
+        metavar="R",
+        help="first rate, which should pass (default: the profile's)",
+    )
+    add(
+        "--rate-max",
+        type=number(1e-6, 1e6),
+        metavar="R",
+        help="never offer more; required unless the target is this machine",
+    )
+    add(
+        "--rest-s",
+        type=number(0, 86_400),
+        default=REST_S,
+        metavar="S",
+        help="pause between steps (default %(default)g)",
+    )
     add("--workers", type=whole(1, 1000), default=2, metavar="N", help="worker processes (default %(default)s)")
-    add("--seed", type=int, default=1, metavar="N", help="of the first step; each has the next one")
+    add("--seed", type=whole(0), default=1, metavar="N", help="of the first step; each has the next one")
     add("--dir", type=Path, metavar="DIR", help="folder of the search (default: runs/capacity-PROFILE-DIGEST)")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a host that is not this machine")
     return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value
-
-
-def _rest(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"must be 0 to 86400, got {text}")
-    return value
 
 
 def _state(folder: Path, question: Question) -> State:

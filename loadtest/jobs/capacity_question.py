@@ -19,7 +19,7 @@ from loadtest.traffic.profile import Profile, ProfileError, load_profile, parse_
 from loadtest.traffic.schedule import Schedule
 
 _TURNS_LOOKED_AT = 400  # conversations, for the mean of their turns
-_SLO = re.compile(r"(?P<metric>(ttft|tpot|itl|e2e)_ms_p(50|95|99)|ok_share):(?P<limit>[\d.]+)")
+_SLO = re.compile(r"(?P<metric>(ttft|tpot|itl|e2e)_ms_p(50|95|99)|ok_share):(?P<limit>\d+(\.\d+)?)")
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

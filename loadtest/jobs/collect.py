@@ -35,7 +35,8 @@ def collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
             f"{run}: state {manifest.get('state')!r}, and only a run with --spool-only that has ended can be collected"
         )
     close = _close_of(run)
-    spools = _spools(given or [run / "spool"])
+    own = run / "spool"  # of the workers on the master's machine, or of all on a shared disk
+    spools = _spools([*([own] if own.exists() or not given else []), *given])
     named = {worker.get("spool"): worker["worker"] for worker in manifest["workers"] if worker.get("spool")}
     _check(close, spools, set(named))
     # What an earlier attempt, cut off in the middle, has left.
@@ -60,9 +61,10 @@ def collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
         "mismatches": [{"figure": each.figure, "text": each.text} for each in mismatches],
     }
     runfolder.write_manifest(run, manifest | {"state": "recorded", "ledger": ledger})
-    # On a shared disk the run folder held them: they are stored now. Copies elsewhere are the user's.
-    for path in (run / "spool").glob("*.spool"):
-        path.unlink()
+    # Those of the run folder are stored now. Copies elsewhere are the user's.
+    for path in own.glob("*.spool"):
+        if path.name in spools:
+            path.unlink()
     return ledger
 
 
@@ -95,6 +97,8 @@ def _check(close: Close, spools: dict[str, Path], known: set[str]) -> None:
             entries = list(spool.unpack(spool.read_from(path, 0, 1)))
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be read ({error.strerror})") from None
+        except spool.SpoolError as error:
+            raise RunFolderError(f"{path}: {error}; collect it with the loadtest version that wrote it") from None
         for entry in entries:
             if isinstance(entry, spool.Started | spool.Finished) and entry.record.run != close.plan.run:
                 raise RunFolderError(f"{path}: belongs to run {entry.record.run}, not to {close.plan.run}")
@@ -103,8 +107,11 @@ def _check(close: Close, spools: dict[str, Path], known: set[str]) -> None:
 def _take(store: RowStore, path: Path) -> int:
     """Store all whole entries of one spool; return how many bytes at its end are torn or damaged."""
     at = 0
-    while data := spool.read_from(path, at, FRAME_BYTES_MAX):
-        at = store.take(path.name, at, data)
+    try:
+        while data := spool.read_from(path, at, FRAME_BYTES_MAX):
+            at = store.take(path.name, at, data)
+    except spool.SpoolError as error:
+        raise RunFolderError(f"{path}, from byte {at}: {error}; copy it again") from None
     return path.stat().st_size - at
 
 

@@ -19,6 +19,7 @@ SIMULATOR_READY_S = 30.0
 SIMULATOR_END_S = 30.0  # it writes its truth log first
 SIMULATOR_SEED = 7
 WORKERS = 2
+EXIT_NOT_MADE = 1
 
 
 def demo(runs_dir: Path, seed: int) -> int:
@@ -26,7 +27,11 @@ def demo(runs_dir: Path, seed: int) -> int:
     folder = new_run_folder(runs_dir)
     with tempfile.TemporaryDirectory() as scratch:
         truth = Path(scratch) / "truth"
-        simulator, url = start_simulator(Path(scratch) / "port", truth)
+        try:
+            simulator, url = start_simulator(Path(scratch) / "port", truth)
+        except RuntimeError as error:
+            print(f"loadtest demo: {error}; its own lines stand above", file=sys.stderr)
+            return EXIT_NOT_MADE
         try:
             print(f"a simulated network listens on {url}; loading it for about 40 s", file=sys.stderr)
             code = run_swarm("demo", url, WORKERS, runs_dir, folder.name, ["--seed", str(seed)])
@@ -51,9 +56,12 @@ def start_simulator(
     # A process group of its own: it must outlive a Ctrl-C until the run has drained.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, process_group=0)
     deadline = Deadline(SIMULATOR_READY_S)
-    while not (port_file.exists() and port_file.read_text().strip()):
-        if process.poll() is not None or deadline.over():
-            end(process, SIMULATOR_END_S)
-            raise RuntimeError(f"the simulator did not start within {SIMULATOR_READY_S:.0f} s")
-        time.sleep(0.05)
+    try:
+        while not (port_file.exists() and port_file.read_text().strip()):
+            if process.poll() is not None or deadline.over():
+                raise RuntimeError(f"the simulator did not start within {SIMULATOR_READY_S:.0f} s")
+            time.sleep(0.05)
+    except BaseException:  # a Ctrl-C too: nobody else knows of the process yet
+        end(process, SIMULATOR_END_S)
+        raise
     return process, f"http://127.0.0.1:{port_file.read_text().strip()}"

@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--as", dest="form", choices=FORMS, required=True, help="what to write")
     args = parser.parse_args(argv)
     try:
-        runfolder.read_manifest(args.run)
+        manifest = runfolder.read_manifest(args.run)
+        if args.form != "tar":
+            runfolder.require_rows(args.run, manifest)
     except runfolder.RunFolderError as error:
         print(f"loadtest export: {error}", file=sys.stderr)
         return EXIT_USAGE

@@ -38,9 +38,11 @@ def hold(path: Path) -> Iterator[str]:
         left_by = _text(descriptor)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield f"{path}: left by process {left_by}, which has ended without cleaning up" if left_by else ""
-        # Emptied and not removed: another may have opened it meanwhile, and would lock a file nobody else finds.
-        os.ftruncate(descriptor, 0)
+        try:
+            yield f"{path}: left by process {left_by}, which has ended without cleaning up" if left_by else ""
+        finally:
+            # Emptied and not removed: another may have opened it meanwhile, and would lock a file nobody else finds.
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -82,7 +82,7 @@ def preflight(asked: Asked, night: Path) -> str:
 
 
 def attempt(asked: Asked, night: Path, kind: Kind, number: int) -> NightRun:
-    """Make one run in the night's folder. Interrupted: a signal ended it. RunFolderError: it left no summary."""
+    """Make one run in the night's folder. Interrupted: a signal ended it."""
     name = runfolder.new_run_id()
     runs_dir = night / ("runs" if kind == TARGET else "control")
     runs_dir.mkdir(parents=True, exist_ok=True)
@@ -101,10 +101,13 @@ def attempt(asked: Asked, night: Path, kind: Kind, number: int) -> NightRun:
     try:
         code = swarm(asked, runs_dir, made, signals.append)
     except subprocess.TimeoutExpired:
-        return made
+        code = None
     if signals:  # it was for the night: the run has drained, and nothing comes after it
         raise Interrupted
-    figures = read_run(runs_dir / name) if code in USABLE else None
+    try:
+        figures = read_run(runs_dir / name) if code in USABLE else None
+    except runfolder.RunFolderError as error:
+        return replace(made, exit_code=code, text=str(error))
     return replace(made, exit_code=code, figures=figures)
 
 
@@ -113,7 +116,8 @@ def useless(made: NightRun) -> str:
     if made.exit_code is None:
         return f"{made.folder} was ended: its time was over"
     if made.figures is None:
-        return f"{made.folder} could not be made (exit code {made.exit_code}; its lines are in the log)"
+        why = made.text or f"exit code {made.exit_code}; its lines are in the log"
+        return f"{made.folder} could not be made ({why})"
     return "" if made.figures.fit else f"{made.folder} is unfit ({made.figures.unfit_reasons})"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loadtest.analysis.gate_limits import LimitsError, limits_names, read_limits
 from loadtest.analysis.nights import Night
-from loadtest.arguments import whole
+from loadtest.arguments import amount, whole
 from loadtest.clock import utc_text
 from loadtest.jobs.lock import Held, hold
 from loadtest.jobs.night import NightJob
@@ -128,5 +128,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=whole(1, 256), default=2, metavar="N", help="worker processes (default 2)")
     add("--slo", metavar="NAME_OR_FILE", help=f"fixed limits of every run: {', '.join(limits_names())}, or a file")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a host that is not this machine")
-    add("--rate-ceiling", type=float, metavar="N", help="refuse profiles with more conversations per second")
+    add("--rate-ceiling", type=amount, metavar="N", help="refuse profiles with more conversations per second")
     return parser

@@ -169,8 +169,16 @@ def _in_progress(run: Path, manifest: dict[str, Any], now_ns: int) -> str:
         return ""
     if state == "spooled":
         return "its rows wait for `loadtest collect`"
-    last_ns = max((path.lstat().st_mtime_ns for path in run.rglob("*")), default=now_ns)
+    last_ns = max((_changed_ns(path) for path in run.rglob("*")), default=now_ns)
     return f"in progress: state {state!r}" if now_ns - last_ns < QUIET_S * 1_000_000_000 else ""
+
+
+def _changed_ns(path: Path) -> int:
+    """0 for a file that is gone: parts of a run in progress are renamed under our hands."""
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _size(count: int) -> str:

@@ -20,7 +20,11 @@ def run(profile: str, host: str, workers: int, runs_dir: Path, options: Sequence
 
 
 def new_run_folder(runs_dir: Path) -> Path:
-    """A path for a new run folder, named by UTC time; it is not made yet."""
+    """A path for a new run folder, named by UTC time; only `runs_dir` is made. RunFolderError: it cannot be."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise runfolder.RunFolderError(f"{runs_dir}: cannot be made ({error.strerror}); name another folder") from None
     return runs_dir / runfolder.new_run_id()
 
 

@@ -18,6 +18,7 @@ from loadtest.client.errortext import normalise
 from loadtest.client.exchange import End, Exchange
 from loadtest.client.outcomes import classify
 from loadtest.records import Outcome
+from loadtest.runfolder import printable
 
 UNREACHED = (End.CONNECT_ERROR, End.DNS_ERROR, End.TIMEOUT_CONNECT)
 CERTIFICATE_DAYS_MIN = 14
@@ -88,6 +89,8 @@ class Heard:
         if self.document() is not None:
             return "JSON"
         kind = (self.exchange.header(b"content-type") or b"").lower()
+        if b"event-stream" in kind:
+            return "a stream"
         return "HTML" if b"html" in kind or self.exchange.body.lstrip()[:1] == b"<" else "neither JSON nor HTML"
 
 
@@ -148,10 +151,10 @@ def info(heard: Heard, path: str, model: str) -> Row:
         return Row("info", Level.WARN, f"GET {path}: {heard.told()}", "the run cannot record what it was made against")
     models = document.get("data")
     if isinstance(models, list):
-        names = [str(each.get("id")) for each in models if isinstance(each, dict)]
+        names = [_shown(each.get("id")) for each in models if isinstance(each, dict)]
         listed = "" if not model or model in names else f"; {model!r:.80} is not among them"
         return Row("info", Level.PASS, f"GET {path}: {len(names)} models, {', '.join(names[:3])}{listed}")
-    told = ", ".join(f"{name} {document[name]}" for name in ("name", "version") if document.get(name))
+    told = ", ".join(f"{name} {_shown(document[name])}" for name in ("name", "version") if document.get(name))
     return Row("info", Level.PASS, f"GET {path}: {told or f'{len(document)} fields'}")
 
 
@@ -253,7 +256,12 @@ def balance(heard: Heard, path: str) -> Row:
         return Row("balance", Level.CANNOT_TELL, f"GET {path} tells none", cost)
     if str(document[field]) in ("0", "0.0"):
         return Row("balance", Level.WARN, f"{field} is 0", "requests of the run may not be served")
-    return Row("balance", Level.PASS, f"{field} {document[field]}")
+    return Row("balance", Level.PASS, f"{field} {_shown(document[field])}")
+
+
+def _shown(told: object) -> str:
+    """What a peer says, short and on one line."""
+    return printable(str(told)[:60])
 
 
 def took_ms(heard: Heard) -> float:

@@ -243,8 +243,10 @@ def main(argv: list[str] | None = None) -> int:
         ):
             return runner.run(simulate(arguments, key, StampedListener(listening), scenario, faults))
     except OSError as error:
-        where = f"{arguments.host}:{arguments.port}"
-        print(f"loadtest simulate: {where}: {error.strerror or error}; give another --port or --host", file=sys.stderr)
+        where = f"{arguments.host}:{arguments.port}: {error.strerror or error}; give another --port or --host"
+        if error.filename is not None:
+            where = f"{error.filename}: {error.strerror}; name another file"
+        print(f"loadtest simulate: {where}", file=sys.stderr)
     except TruthError as error:
         print(f"loadtest simulate: {error}", file=sys.stderr)
     return 1

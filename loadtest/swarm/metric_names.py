@@ -149,7 +149,9 @@ NAMES: dict[str, Name] = {
     "loadtest_rows_spooled": Name("counter", "Rows of ended turns in the worker's spool.", ("worker",)),
     "loadtest_rows_sent": Name("counter", "Rows sent to the collector.", ("worker",)),
     "loadtest_rows_acknowledged": Name("counter", "Rows the collector has acknowledged.", ("worker",)),
-    "loadtest_rows_overflowed": Name("counter", "Rows that did not fit into the recorder's queue.", ("worker",)),
+    "loadtest_rows_overflowed": Name(
+        "counter", "Entries (rows, texts, bodies) that the worker's disk refused.", ("worker",)
+    ),
     "loadtest_rows_refused": Name("counter", "Rows the worker's disk refused.", ("worker",)),
     "loadtest_rows_received": Name("counter", "Rows the collector has.", ()),
     "loadtest_rows_stored": Name("counter", "Rows in Parquet.", ()),

@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from locust.argument_parser import LocustArgumentParser
 
+from loadtest.arguments import amount
 from loadtest.traffic.flags import add_flags, add_trace_options
 
 DEFAULT_PROFILE = "community"
@@ -39,7 +40,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     add(
         "--rate-ceiling",
-        type=float,
+        type=amount,
         default=0.0,
         metavar="N",
         help="refuse profiles with more new conversations per second than this",

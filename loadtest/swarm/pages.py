@@ -95,6 +95,8 @@ def add_pages(web_ui: WebUI, shelf: Shelf, base_path: str) -> None:
             return _plain("no such file of a run of this master", 404)
         if run.exit_code is None:
             return _plain("the run is still on; stop it, or wait until it is stored", 409)
+        if request.method == "HEAD":  # its answer has no body, whose end would end the process that makes it
+            return Response(mimetype=FORMS[file][1] or "application/octet-stream")
         return downloads.start(run, file)
 
     @pages.after_request

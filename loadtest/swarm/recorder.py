@@ -19,6 +19,7 @@ import zmq.green as zmq
 
 from loadtest import spool
 from loadtest.clock import Deadline
+from loadtest.runfolder import locked
 
 FRAME_BYTES_MAX = 256 << 10
 WINDOW_BYTES_MAX = 4 << 20  # sent and not acknowledged; more would only fill the collector's memory
@@ -39,6 +40,7 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_EXCL, 0o600)
+        locked(self._file)  # so that nobody takes it for what a worker that ended has left
         self.rows_overflowed = 0
         self._rows_kept = 0
         self._rows_refused = 0

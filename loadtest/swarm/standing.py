@@ -14,7 +14,7 @@ import msgspec
 
 from loadtest import observed
 from loadtest.clock import mono_ns, wall_ns
-from loadtest.fitness import DROPPED_SHARE_MAX, Figures, Reason, unfit_reasons
+from loadtest.fitness import Figures, Reason, unfit_reasons
 from loadtest.observed import Observed, ObservedNode
 from loadtest.records import Outcome, Phase
 from loadtest.swarm.reports import Reports, Totals
@@ -174,9 +174,7 @@ def worst(reports: Reports, name: str) -> float | None:
     return max(told) if told else None
 
 
-def live_reasons(
-    reports: Reports, totals: Totals, dropped_share_max: float = DROPPED_SHARE_MAX, workers_lost_max: int = 0
-) -> list[Reason]:
+def live_reasons(reports: Reports, totals: Totals, workers_lost_max: int = 0) -> list[Reason]:
     """The rules of fitness on what is known now. Planned turns have no rows yet, so that sum waits for the end; the
     sums of the ledger are judged with every report."""
     measured = reports.live.of(Phase.MEASURE)
@@ -204,7 +202,6 @@ def live_reasons(
             worker_cpu_share_max=worst(reports, "cpu_share_max"),
             clock_bound_ms_max=None if clock_ns is None else clock_ns / 1e6,
             measured_requests=n,
-            dropped_share_max=dropped_share_max,
             workers_lost_max=workers_lost_max,
             ledger_mismatches=tuple(reports.mismatches),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from loadtest import runfolder, spool
 from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore, recover
+from loadtest.swarm.recorder import Recorder
 from loadtest.traffic.plan import PlannedArrival
 
 NAME = "worker-0-7.spool"
@@ -175,3 +177,30 @@ def test_in_a_long_run_chunk_lists_stay_for_failed_slow_and_sampled_rows(
     assert 0 < len(kept - set(range(10)) - {1008, 1500}) < 50, "a sample of about one in a hundred"
     assert all(row["content_chunks"] == 2 for row in stored.values())
     assert all(len(row["chunk_ns"]) == len(row["chunk_bytes"]) == len(row["chunk_bound_ns"]) for row in stored.values())
+
+
+def test_a_run_that_is_still_on_is_not_recovered(tmp_path: Path) -> None:
+    """Taken away from a worker at work, a spool would lose all that it writes afterwards."""
+    spools = tmp_path / "spool"
+    recorder = Recorder(spools / NAME, None)
+    recorder.write(spool.Finished(made_row(0)))
+    with pytest.raises(runfolder.RunFolderError, match="a worker is still writing to it; wait until the run has ended"):
+        recover(tmp_path)
+    assert (spools / NAME).exists() and not list(tmp_path.glob("requests/*"))
+    recorder.finish(1)
+    with (
+        runfolder.sole_writer(tmp_path),
+        pytest.raises(runfolder.RunFolderError, match="a run is still being stored here"),
+    ):
+        recover(tmp_path)
+    assert recover(tmp_path) == 1
+
+
+def test_a_spool_of_another_version_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    data = finished(0)
+    payload = b"\xc1" * 8  # a good frame around what no version of ours has written
+    frame = len(payload).to_bytes(4, "big") + zlib.crc32(payload).to_bytes(4, "big") + payload
+    (tmp_path / "spool" / NAME).write_bytes(data + frame)
+    with pytest.raises(runfolder.RunFolderError, match="take the spool away to join without it"):
+        recover(tmp_path)

@@ -79,6 +79,16 @@ def test_on_a_shared_disk_a_torn_spool_loses_what_was_torn(network: Network, tmp
     assert {"lost", "ledger"} <= set(reasons(done))
 
 
+def test_a_spool_of_the_master_s_machine_is_read_beside_the_copied_one(network: Network, tmp_path: Path) -> None:
+    """One worker writes into the run folder, the other elsewhere: naming the copy must not cost the first its rows."""
+    with swarm(tmp_path, network.url, write_profile(tmp_path, seconds=6)) as one:
+        result = spooled(one, [one.runs_dir, tmp_path / "disk1"])
+    whole = collect(result, tmp_path / "disk1")
+    assert_complete(whole, workers=2)
+    assert set(assert_exact(whole)) <= {"ok", "dropped", "not_reached"}
+    assert not list(result.run.glob("spool/*.spool")) and list((tmp_path / "disk1").rglob("*.spool"))
+
+
 def test_a_killed_worker_s_spool_brings_back_all_but_what_was_in_flight(network: Network, tmp_path: Path) -> None:
     with swarm(tmp_path, network.url, write_profile(tmp_path)) as one:
         one.start_master(2, "--spool-only")

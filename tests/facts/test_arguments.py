@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 
 import pytest
 
-from loadtest.arguments import amount, whole
+from loadtest.arguments import amount, number, whole
 
 
 @pytest.mark.parametrize(("least", "most", "text"), [(1, None, "1"), (1, None, "10"), (0, 36, "0"), (0, 36, "36")])
@@ -29,6 +29,15 @@ def test_whole_numbers_beyond_them(least: int, most: int | None, text: str, said
 
 def test_amounts() -> None:
     assert amount("0") == 0.0 and amount("2.5") == 2.5
-    for text in ("-0.1", "1e9", "nan", "inf"):
-        with pytest.raises(ArgumentTypeError, match="from 0 to 1e9"):
+    for text in ("-0.1", "1.1e9", "nan", "inf"):
+        with pytest.raises(ArgumentTypeError, match=r"from 0 to 1e\+09"):
             amount(text)
+
+
+def test_what_is_no_number_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--step-s", type=number(0.001, 5))
+    for text, told in (("abc", "invalid number value: 'abc'"), ("6", "must be a number from 0.001 to 5, got 6")):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--step-s", text])
+        assert f"argument --step-s: {told}" in capsys.readouterr().err

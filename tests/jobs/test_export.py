@@ -55,3 +55,11 @@ def test_a_run_without_rows_has_a_header(tmp_path: Path) -> None:
     with (tmp_path / "out.csv").open("wb") as out:
         export(tmp_path / "r-2", "csv", out)
     assert (tmp_path / "out.csv").read_text().startswith('"run","worker","seq"')
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_that_were_pruned_are_no_empty_table(run: Path, form: str) -> None:
+    runfolder.update_manifest(run, pruned={"at": "2026-11-25"})
+    gone = command(run, "--as", form)
+    assert gone.returncode == 2 and gone.stdout == b"" and b"removed by `loadtest prune`" in gone.stderr
+    assert command(run, "--as", "tar").returncode == 0

@@ -230,3 +230,11 @@ def test_one_of_two_works_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> Non
         assert holder_of(path) == str(os.getpid())
     with hold(path) as left:
         assert left == "", "a good end leaves nothing to tell"
+
+
+def test_a_failure_under_the_lock_leaves_no_word_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "night.lock"
+    with pytest.raises(ZeroDivisionError), hold(path):
+        raise ZeroDivisionError
+    with hold(path) as left:
+        assert left == ""

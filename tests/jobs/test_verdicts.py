@@ -175,3 +175,18 @@ def test_nobody_to_shake_hands_with() -> None:
     with socket_on_loopback() as listener:
         endpoint = Endpoint("127.0.0.1", listener.getsockname()[1], True)
     assert look_at_certificate(endpoint).error.startswith("no TLS: ")
+
+
+def test_what_a_peer_tells_of_itself_is_short_and_on_one_line() -> None:
+    told = '{"name": "router\\nloadtest: all is well\\u001b[2J", "version": "' + "9" * 5000 + '"}'
+    row = verdicts.info(heard(told.encode()), "/api/v1/info", "")
+    assert row.level == Level.PASS and row.seen.isprintable() and len(row.seen) < 200
+    models = '{"data": [{"id": "a\\u001b[31mb"}, {"id": "' + "m" * 5000 + '"}]}'
+    row = verdicts.info(heard(models.encode()), "/v1/models", "")
+    assert row.seen.isprintable() and len(row.seen) < 200
+    paid = verdicts.balance(heard(b'{"balance": "7\\u0007"}'), "/api/v1/sessions/1")
+    assert paid.seen.isprintable()
+
+
+def test_a_stream_is_called_one() -> None:
+    assert heard(EVENT + DONE).form() == "a stream"

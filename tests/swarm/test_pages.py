@@ -151,6 +151,14 @@ def test_downloads_at_once_are_bounded_and_end_with_their_reader(shelf: Shelf) -
     last.close()
 
 
+def test_asking_for_the_head_of_a_download_takes_no_place(shelf: Shelf) -> None:
+    page = client(shelf)
+    for _ in range(DOWNLOADS_MAX + 1):
+        assert page.head("/base/loadtest/runs/r-1/rows.csv").status_code == 200
+    answer = page.get("/base/loadtest/runs/r-1/rows.csv")
+    assert answer.status_code == 200 and answer.text.startswith('"run"')
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
