@@ -207,7 +207,7 @@ class Player:
             self.router.append(parse.router_status(_json(status), TARGET, now_ns))
             return
         last = {one.node: (one.operator, one.hardware, one.level) for one in self.descriptions}
-        entries = parse.miners(_json(control.miners(network)), now_ns)
+        entries = parse.miners(_json(control.miners(network)), now_ns).rows
         self.descriptions += [e for e in entries if (e.operator, e.hardware, e.level) != last.get(e.node)]
         told = {row.node_as_seen.lower(): row.node_as_seen for row in self.snapshots}
         for seen in told.values():

@@ -104,12 +104,6 @@ def _groups(expected: Floats) -> npt.NDArray[np.float64]:
     return np.array(rows) if rows else np.zeros((0, len(expected)))
 
 
-def draws_needed(effect: float, freedom: int, alpha: float, power: float = POWER) -> int:
-    """Draws that find Cohen's w = `effect` with a chi-square test of `freedom` degrees at `alpha` (upper tail)."""
-    noncentral = float(special.chndtrinc(special.chdtri(freedom, alpha), freedom, 1 - power))
-    return math.ceil(noncentral / effect**2)
-
-
 # Concentration.
 
 
@@ -125,16 +119,6 @@ def gini(values: Floats) -> float:
     total = float(np.sum(ordered))
     ranks = np.arange(1, len(ordered) + 1)
     return float(np.sum((2 * ranks - len(ordered) - 1) * ordered)) / (len(ordered) * total) if total else math.nan
-
-
-def jain_expected(draws: int, nodes: int, size: int = 1) -> float:
-    """About what Jain's index is under fair random choice; not 1. With size 1: N / (N + K - 1)."""
-    return draws * size / (draws * size + nodes - size)
-
-
-def gini_expected(draws: int, nodes: int, size: int = 1) -> float:
-    """About what Gini's index is under fair random choice; not 0. With size 1 and many nodes sqrt(K / (pi N))."""
-    return math.sqrt((nodes - size) / (math.pi * draws * size))
 
 
 class Band(NamedTuple):
@@ -194,12 +178,6 @@ def _binomial(k: npt.NDArray[Any], n: int, p: float) -> Floats:
     log = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
     probabilities: Floats = np.exp(log + special.xlogy(k, p) + special.xlog1py(n - k, -p))
     return probabilities
-
-
-def binomial_tails(seen: int, n: int, p: float) -> tuple[float, float]:
-    """(P(X <= seen), P(X >= seen)) of a binomial, exact."""
-    above = 1.0 if seen == 0 else float(special.bdtrc(seen - 1, n, p))
-    return float(special.bdtr(seen, n, p)), above
 
 
 def rate_bound(seen: int, n: int, confidence: float = 0.95) -> float:

@@ -13,7 +13,6 @@ Shared rules (method: Tene for response, Le Boudec for censoring):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,12 +160,6 @@ def itl_histogram(
             seen = np.flatnonzero(counts)
             total.merge((seen + least).tolist(), counts[seen].astype(np.int64).tolist())
     return total
-
-
-def itl_gaps_ms(chunk_ns: Sequence[Sequence[int]]) -> Floats:
-    """Inter-token latency from chunk lists, exact: c[i] - c[i-1], ms. A gap of 0 is real: two events in one read."""
-    gaps = [np.diff(np.asarray(chunks, dtype=np.int64)) for chunks in chunk_ns]
-    return np.concatenate(gaps).astype(np.float64) / 1e6 if gaps else np.empty(0)
 
 
 def _streamed(requests: pd.DataFrame) -> Mask:

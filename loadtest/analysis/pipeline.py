@@ -122,7 +122,6 @@ class Book:
     missed: int
     told: int | None = None
     told_missed: int | None = None
-    is_full: bool = False  # its window of timestamps no longer grows: nothing can be counted
 
 
 def _books(source: Evidence) -> list[Book]:
@@ -180,7 +179,6 @@ def _book(node: str, rows: list[tuple[int, int, bool]], lists: _Lists) -> Book:
         sum(inside),
         round(totals[last] - totals[0]),
         round(failures[last] + pending[last] - failures[0]),
-        is_full=last < len(times) - 1,
     )
 
 

@@ -70,11 +70,6 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return [float(each) for each in corrected]
 
 
-def smallest_p(before: int, after: int) -> float:
-    """The p-value of two sides that lie wholly apart: no test of so few can say less."""
-    return mann_whitney_p(list(range(before)), list(range(before, before + after)))
-
-
 def _median(ordered: Floats) -> float:
     low, high = float(ordered[(len(ordered) - 1) // 2]), float(ordered[len(ordered) // 2])
     if low == high or (low == -np.inf and high == np.inf):

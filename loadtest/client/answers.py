@@ -72,7 +72,6 @@ class Answer:
     last_choice_read: int | None = None
     chunks_ignored: int = 0  # of other miners and other choices, interleaved in the same response
     events_unreadable: int = 0
-    data_left: bool = False  # an event was begun and never finished
 
 
 def read_answer(exchange: Exchange, *, stream: bool, enveloped: bool = False) -> Answer:
@@ -143,7 +142,6 @@ def _read_stream(answer: Answer, exchange: Exchange, read_payload: Reader) -> No
             payloads.append((read, payload))
             if payload.error or event.event == "error":
                 answer.error = error_message(payload.error) or event.data.decode("utf-8", "replace")
-    answer.data_left = decoder.flush()
     for read, payload in _of_one_miner(answer, payloads):
         _take(answer, payload, read)
     if not answer.stream_end:

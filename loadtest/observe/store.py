@@ -35,9 +35,7 @@ class Store:
         self._parts = 0
         self._rows: dict[str, list[msgspec.Struct]] = {table: [] for table in _TABLE.values()}
 
-    def add(
-        self, records: Iterable[NodeSnapshot | NodeDescription | RouterSample | SessionSample | TaskRecord]
-    ) -> None:
+    def add(self, records: Iterable[Observation]) -> None:
         for record in records:
             table = self._rows[_TABLE[type(record)]]
             table.append(record)

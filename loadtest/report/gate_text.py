@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loadtest.analysis.gate import Judgement, Side, series_text
 from loadtest.analysis.gate_limits import Held
-from loadtest.analysis.regression import POINTS_MAX, Q_MAX, RATIO_MAX, RUNS_MIN, Compared
+from loadtest.analysis.regression import RUNS_MIN, Compared
 from loadtest.report import wording
 from loadtest.report.columns import plain_table
 from loadtest.report.junit import Case, Suite, Verdict
@@ -22,11 +22,6 @@ WORDS = {
     "begun": "NOTHING JUDGED: the baseline is being filled",
 }
 _SIGNS = {"pass": "✅", "fail": "❌", "void": "⚠️", "nothing judged": "➖", "begun": "➖"}
-RULE = (
-    f"A figure is worse when the runs lie apart (exact Mann-Whitney test, corrected for the number of figures, "
-    f"q {Q_MAX:g}) and the Hodges-Lehmann shift is beyond {100 * RATIO_MAX:g} %, or {100 * POINTS_MAX:g} points for "
-    "a share."
-)
 
 
 def gate_console(found: Judgement, notes: Sequence[str] = ()) -> str:

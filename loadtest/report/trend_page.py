@@ -55,6 +55,7 @@ class Shown(NamedTuple):
     pictures: list[Drawn]
     changes: list[Changed]
     control: bool
+    judged: bool  # there are runs enough for a change to show
     versions: list[tuple[str, str]]  # night and version, from the first run on and at each change
 
 
@@ -70,19 +71,19 @@ def trend_html(rows: Sequence[HistoryRow]) -> str:
             hosts=sorted({row.host for row in rows if row.kind != CONTROL}),
             nights=len({row.night for row in rows}),
             runs=len(rows),
-            first_line=_first_line(rows, worse),
+            first_line=_first_line(series, worse),
             all_series=series,
         )
     )
 
 
-def _first_line(rows: Sequence[HistoryRow], worse: Sequence[Changed]) -> str:
-    if not rows:
+def _first_line(series: Sequence[Shown], worse: Sequence[Changed]) -> str:
+    if not series:
         return "Nothing to see yet"
+    if not any(shown.judged and not shown.control for shown in series):
+        return "Too few runs for a trend"
     if not worse:
-        return (
-            "No figure of the target has changed for the worse" if len(rows) >= RUNS_MIN else "Too few runs for a trend"
-        )
+        return "No figure of the target has changed for the worse"
     last = max(worse, key=lambda change: change.night)
     return f"{last.figure} {last.shift} since the night {last.night}"
 
@@ -114,7 +115,9 @@ def _shown(place: int, runs: list[HistoryRow]) -> Shown:
         f"Profile {last.profile} ({last.profile_hash}), definitions {last.definitions_version}, harness "
         f"{last.harness_version}: {len(runs)} runs of {len({run.night for run in runs})} nights.{few}"
     )
-    return Shown(f"{what}, profile {last.profile}", note, pictures, changes, last.kind == CONTROL, _versions(runs))
+    judged = len(counted) >= RUNS_MIN
+    title, control = f"{what}, profile {last.profile}", last.kind == CONTROL
+    return Shown(title, note, pictures, changes, control, judged, _versions(runs))
 
 
 def _changed(metric: Metric, run: HistoryRow, point: ChangePoint) -> Changed:

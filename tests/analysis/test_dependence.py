@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from played import DEFAULT, play
 
-from loadtest.analysis.chance import draws_needed
 from loadtest.analysis.checks import check_run
 from loadtest.analysis.dependence import BY_HOUR, BY_PROMPT, BY_WORKER, Drawn, table_of
 from loadtest.analysis.evidence import Evidence
+
+from .oracles import draws_needed
 
 NODES = tuple(f"n{i}" for i in range(8))
 

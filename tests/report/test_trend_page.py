@@ -55,6 +55,9 @@ def test_few_runs_say_that_they_are_few() -> None:
     text = words(trend_html(one_figure(history(1))))
     assert "Too few runs for a trend" in text and "Change points need 10 runs" in text
     assert "Nothing to see yet" in words(trend_html([]))
+    rows = one_figure(history(1))  # with the control's there are twelve, and none of the series has ten
+    both = [*rows, *(with_changes(row, kind="control", run=f"c{i}") for i, row in enumerate(rows))]
+    assert "Too few runs for a trend" in words(trend_html(both))
 
 
 def test_series_that_cannot_be_compared_stand_apart() -> None:
