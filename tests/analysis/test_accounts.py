@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from loadtest.analysis.billing import billing
 from loadtest.analysis.counters import counters
+from loadtest.analysis.eligibility import choices
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.findings import Finding
 from loadtest.analysis.models import promised_model
@@ -81,8 +82,9 @@ def found(
     write_part(folder / "sessions" / "part-0.parquet", sessions, SessionSample)
     write_part(folder / "router" / "part-0.parquet", router, RouterSample)
     source = Evidence.of(folder)
-    checks = (pipeline, counters, redundancy, promised_model, billing, presence)
-    return {finding.check: finding for check in checks for finding in check(source)}
+    checks = (pipeline, counters, promised_model, billing, presence)
+    findings = [*redundancy(source, choices(source)), *(f for check in checks for f in check(source))]
+    return {finding.check: finding for finding in findings}
 
 
 def test_a_run_without_any_source_claims_nothing(tmp_path: Path) -> None:
