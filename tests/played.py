@@ -56,6 +56,8 @@ class Play:
     history_s: float = 1800.0
     scenario: str = "small"
     bill: bool = False  # whether the network's charges are in the folder, as an indexer would tell them
+    workers: int = 1  # take turns in sending
+    names_models: bool = False  # whether every answer names its model, or says "default"
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -80,7 +82,7 @@ class Player:
         self.rng = Random(f"{seed}/played")
         self.encoding = load_encoding("cl100k_base")
         self.requests: list[RequestRecord] = []
-        self.models: Counter[tuple[str, str]] = Counter()  # session and model told
+        self.models: Counter[tuple[int, str, str]] = Counter()  # worker, session and model told
         self.snapshots: list[NodeSnapshot] = []
         self.descriptions: list[NodeDescription] = []
         self.sessions: list[SessionSample] = []
@@ -123,9 +125,10 @@ class Player:
         session = self.rng.choice(sorted(self.network.sessions))
         prompt_tokens = self.rng.randint(20, 400)
         seq = len(self.requests)
+        worker = seq % self.plan.workers
         common: dict[str, Any] = {
             "run": "r1",
-            "worker": 0,
+            "worker": worker,
             "seq": seq,
             "arrival": seq,
             "conversation": f"c{seq}",
@@ -136,7 +139,7 @@ class Player:
             "route": "cortensor",
             "model": "",
             "session": session,
-            "client_reference": f"r1-0-{seq}",
+            "client_reference": f"r1-{worker}-{seq}",
             "phase": "measure",
             "scheduled_ns": now_ns - WALL_MINUS_MONO_NS,
             "prompt_tokens_planned": prompt_tokens,
@@ -147,23 +150,19 @@ class Player:
         }
         try:
             submitted = self.network.submit(
-                now_ns,
-                session,
-                prompt_tokens=prompt_tokens,
-                tokens_max=self.plan.tokens_max,
-                stream=True,
+                now_ns, session, prompt_tokens=prompt_tokens, tokens_max=self.plan.tokens_max, stream=True
             )
         except Refusal as refusal:
             done = {"done_ns": now_ns + SECOND_NS // 100 - WALL_MINUS_MONO_NS, "http_status": refusal.status}
             self.requests.append(RequestRecord(outcome="server_error", **common, **done))
             return
-        row = RequestRecord(**common, **self._answer(submitted, now_ns, prompt_tokens))
+        row = RequestRecord(**common, **self._answer(submitted, now_ns, prompt_tokens, worker))
         self.requests.append(row)
         done_ns = (row.done_ns or 0) + WALL_MINUS_MONO_NS
         told = Row(row.client_reference, TARGET, session, row.task_id, None, done_ns, 0)
         self.tasks += self.lookups.offer([told], now_ns)
 
-    def _answer(self, submitted: Submitted, now_ns: int, prompt_tokens: int) -> dict[str, Any]:
+    def _answer(self, submitted: Submitted, now_ns: int, prompt_tokens: int, worker: int) -> dict[str, Any]:
         """The fields of a row that its answer decides."""
         task, offsets = submitted.task, submitted.offsets_ns
         told = {"task_id": str(task.task_id)} if offsets[0] < NEVER_NS else {}
@@ -172,7 +171,8 @@ class Player:
             return {"outcome": "client_timeout", "done_ns": mono_ns + TIMEOUT_NS, "http_status": 200, **told}
         text = control.text_of(self.network, task, task.returned)
         # As the router's route does (simulator/routes.py): a placeholder, unless the fault lets the name slip.
-        self.models[task.session, task.model if "wrong-model" in task.faults else "default"] += 1
+        named = self.plan.names_models or "wrong-model" in task.faults
+        self.models[worker, task.session, task.model if named else "default"] += 1
         return {
             **told,
             "outcome": "ok",
@@ -211,10 +211,8 @@ class Player:
         self.descriptions += [e for e in entries if (e.operator, e.hardware, e.level) != last.get(e.node)]
         told = {row.node_as_seen.lower(): row.node_as_seen for row in self.snapshots}
         for seen in told.values():
-            for name, series in (
-                ("reputation", network.reputation),
-                ("session-reputation", network.session_reputation),
-            ):
+            both = (("reputation", network.reputation), ("session-reputation", network.session_reputation))
+            for name, series in both:
                 body = control.reputation(network, seen, series)
                 if body is not None:
                     self.snapshots.append(parse.reputation(body, name, seen, now_ns))
@@ -261,7 +259,10 @@ class Player:
     def _manifest(self) -> dict[str, Any]:
         plan = self.plan
         outcomes = dict(Counter(row.outcome for row in self.requests))
-        worker = {"worker": 0, "clock_offset_ns": 0, "clock_bound_ns": 1000, "lost": False}
+        alike = {"clock_offset_ns": 0, "clock_bound_ns": 1000, "lost": False}
+        models: dict[int, list[Any]] = {worker: [] for worker in range(plan.workers)}
+        for (worker, session, told), n in self.models.items():
+            models[worker].append([TARGET, session, "", told, n])
         clock = {
             "wall_minus_mono_ns": WALL_MINUS_MONO_NS,
             "bound_ns": 1000,
@@ -283,8 +284,8 @@ class Player:
             "started_wall_ns": START_NS,
             "stopped_early_s": None,
             "clock": clock,
-            "workers": [{**worker, "models": [[TARGET, s, "", told, n] for (s, told), n in self.models.items()]}],
-            "workers_expected": 1,
+            "workers": [{"worker": worker, **alike, "models": models[worker]} for worker in models],
+            "workers_expected": plan.workers,
             "targets": [{"name": TARGET, "route": "cortensor", "url": URL, "model": "", "stream": True}],
             "host": URL,
             "slos": [],

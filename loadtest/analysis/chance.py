@@ -180,6 +180,12 @@ def _binomial(k: npt.NDArray[Any], n: int, p: float) -> Floats:
     return probabilities
 
 
+def binomial_tails(seen: int, n: int, p: float) -> tuple[float, float]:
+    """(P(X <= seen), P(X >= seen)) of a binomial, exact."""
+    above = 1.0 if seen == 0 else float(special.bdtrc(seen - 1, n, p))
+    return float(special.bdtr(seen, n, p)), above
+
+
 def rate_bound(seen: int, n: int, confidence: float = 0.95) -> float:
     """Clopper and Pearson's upper bound of a rate of which `seen` in `n` were seen; with none, about 3 / n."""
     return 1.0 if seen >= n else float(special.bdtri(seen, n, 1 - confidence))

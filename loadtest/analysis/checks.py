@@ -28,7 +28,7 @@ def check(evidence: Evidence) -> list[Finding]:
         *dependence(evidence, chosen),
         *pipeline(evidence),
         *counters(evidence),
-        *redundancy(evidence),
+        *redundancy(evidence, chosen),
         *promised_model(evidence),
         *billing(evidence),
         *presence(evidence),

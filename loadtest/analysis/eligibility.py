@@ -151,7 +151,7 @@ def _match(found: Choices, ours: pd.DataFrame, sets: _Sets, held: dict[str, tupl
     """Fill in what is known of one session's tasks."""
     places, assigned = ours.index.to_list(), ours["assigned"].tolist()
     sent = ours["sent_ns"].to_numpy(dtype=np.int64)
-    ends = _ends(ours).tolist()
+    ends = busy_until(ours).tolist()
     task_ids = ours["task_id"].tolist()
     load = {node: running(*held[node], sent - 1) for node in {n for told in sets.nodes for n in told} & held.keys()}
     for i, (place, told, taken) in enumerate(zip(places, sets.nodes, assigned, strict=True)):
@@ -173,7 +173,7 @@ def _match(found: Choices, ours: pd.DataFrame, sets: _Sets, held: dict[str, tupl
                 found.pairs.append((places[i - 1], place, told))
 
 
-def _ends(tasks: pd.DataFrame) -> Ints:
+def busy_until(tasks: pd.DataFrame) -> Ints:
     """Until when each task may have kept its nodes busy."""
     done = pd.to_numeric(tasks["done_ns"]).to_numpy(dtype=np.float64, na_value=np.nan)
     ends = np.fmax(done, tasks["known_ns"].to_numpy(dtype=np.float64) + SECOND_NS)  # told in whole seconds
@@ -185,7 +185,7 @@ def _held(tasks: pd.DataFrame) -> dict[str, tuple[Ints, Ints]]:
     """From when to when each node held our tasks: starts and ends."""
     if not len(tasks):
         return {}
-    sent, ends = tasks["sent_ns"].to_numpy(dtype=np.int64), _ends(tasks)
+    sent, ends = tasks["sent_ns"].to_numpy(dtype=np.int64), busy_until(tasks)
     at: dict[str, list[int]] = {}
     for i, taken in enumerate(tasks["assigned"]):
         for node in taken:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from loadtest.analysis.billing import billing
 from loadtest.analysis.counters import counters
+from loadtest.analysis.eligibility import choices
 from loadtest.analysis.evidence import Evidence
 from loadtest.analysis.findings import Finding
 from loadtest.analysis.models import promised_model
 from loadtest.analysis.pipeline import pipeline
 from loadtest.analysis.presence import presence
-from loadtest.analysis.redundancy import redundancy
+from loadtest.analysis.redundancy import PASSED_MAX, redundancy, too_often
 from loadtest.records import NodeSnapshot, RequestRecord, RouterSample, SessionSample, TaskRecord
 from loadtest.runfolder import write_part
 
@@ -81,8 +83,9 @@ def found(
     write_part(folder / "sessions" / "part-0.parquet", sessions, SessionSample)
     write_part(folder / "router" / "part-0.parquet", router, RouterSample)
     source = Evidence.of(folder)
-    checks = (pipeline, counters, redundancy, promised_model, billing, presence)
-    return {finding.check: finding for check in checks for finding in check(source)}
+    checks = (pipeline, counters, promised_model, billing, presence)
+    findings = [*redundancy(source, choices(source)), *(f for check in checks for f in check(source))]
+    return {finding.check: finding for finding in findings}
 
 
 def test_a_run_without_any_source_claims_nothing(tmp_path: Path) -> None:
@@ -280,10 +283,54 @@ def test_redundancy_is_what_the_session_promises(tmp_path: Path) -> None:
     good = found(tmp_path / "a", rows, tasks, sessions=[session(0, redundant=2)])["redundancy"]
     assert good.verdict == "consistent"
     assert good.evidence[0].startswith("2 nodes a task (20 tasks): 95 % gave a result, all texts equal in 0 %")
+    assert "; 1.9 results were made for each that is used; ended after" in good.evidence[0]
     bad = found(tmp_path / "b", rows, tasks, sessions=[session(0, redundant=3)])["redundancy"]
-    assert bad.verdict == "found" and "20 to fewer, 0 to more" in bad.text
+    assert (
+        bad.verdict == "found" and "20 to fewer while all nodes had room, as far as can be seen, 0 to more" in bad.text
+    )
     elsewhere = found(tmp_path / "c", rows, tasks, sessions=[session(0, "8", redundant=3)])["redundancy"]
     assert elsewhere.verdict == "cannot tell"
+
+
+def busy(short: Callable[[int], bool]) -> tuple[list[RequestRecord], list[TaskRecord]]:
+    """Six tasks a second for ten minutes, each 3 s long, given to three nodes or, where `short`, to two of them."""
+    rows, tasks = [], []
+    for i in range(3600):
+        nodes = (NODE_A, NODE_B) if short(i) else (NODE_A, NODE_B, NODE_C)
+        rows.append(turn(i, i / 6, session="7", task_id=str(i)))
+        tasks.append(given(i, i / 6, nodes))
+    return rows, tasks
+
+
+@pytest.mark.parametrize(
+    ("short", "verdict", "words"),
+    [
+        (lambda i: i == 0, "found", "1 to fewer while all nodes had room"),
+        (lambda i: i % 200 == 199, "consistent", "18 of 3600 tasks went to fewer nodes than promised, each while a"),
+        (
+            lambda i: i % 25 == 24,
+            "found",
+            "144 of 3600 tasks (4 %) went to fewer nodes than promised while a node",
+        ),
+    ],
+)
+def test_a_task_has_fewer_nodes_only_while_one_may_be_full(
+    short: Callable[[int], bool], verdict: str, words: str, tmp_path: Path
+) -> None:
+    told = found(tmp_path, *busy(short), sessions=[session(0, redundant=3)])["redundancy"]
+    assert told.verdict == verdict and words in told.text, told.text
+
+
+def test_tasks_with_fewer_nodes_are_counted_by_the_minute() -> None:
+    """At the share that is allowed hardly any run alarms, in clumps neither; at four times as many every one does."""
+    draw = np.random.default_rng(5)
+    minutes = np.repeat(np.arange(20), 150)
+    clump = np.repeat(np.tile([0.0, 4.0], 10), 150)  # all of them in every other minute
+    for share, low, high in ((PASSED_MAX, 0, 6), (4 * PASSED_MAX, 200, 200)):
+        alarms = [too_often(draw.random(3000) < share, minutes) < 0.01 for _ in range(200)]
+        assert low <= sum(alarms) <= high
+    clumped = [too_often(draw.random(3000) < PASSED_MAX / 2 * clump, minutes) < 0.01 for _ in range(200)]
+    assert sum(clumped) <= 6 and too_often(np.zeros(3000, bool), minutes) == 1.0
 
 
 def alive(node: str, heard_s: Sequence[int], until_s: int = 3600) -> list[NodeSnapshot]:

@@ -156,6 +156,9 @@ def test_counts_below_is_exact() -> None:
     assert chance.counts_below([(3, 0.5), (4, 0.5)], 2) == pytest.approx((1 + 7 + 21) / 2**7)
     assert chance.counts_below([(3, 0.25), (2, 0.5)], 5) == pytest.approx(1.0)
     assert chance.counts_below([(5, 1.0)], 4) == 0.0
+    low, high = chance.binomial_tails(2, 7, 0.5)
+    assert (low, high) == (pytest.approx(29 / 128), pytest.approx(120 / 128))
+    assert chance.binomial_tails(0, 7, 0.5)[1] == 1.0
 
 
 def test_rule_of_three_and_two_sided_p() -> None:
