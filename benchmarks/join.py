@@ -30,6 +30,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPO), str(REPO / "tests")]
 
+from loadtest.arguments import whole  # noqa: E402
 from loadtest.clock import cpu_ns, mono_ns  # noqa: E402
 
 NODES, DAYS, POLL_S = 500, 30, 600
@@ -271,10 +272,10 @@ STAGES = {"join": join_run, "checks": checks, "summary": summary, "report": repo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=whole(1), default=10_000_000)
+    parser.add_argument("--rounds", type=whole(1), default=3)
     parser.add_argument("--only", action="append", choices=sorted(CONTESTANTS))
-    parser.add_argument("--run", type=int, metavar="ROWS", help="a whole run folder of so many turns instead, by stage")
+    parser.add_argument("--run", type=whole(1), metavar="ROWS", help="a run folder of so many turns instead, by stage")
     parser.add_argument("--month", action="store_true", help="spread it over 30 days: 2.1 million snapshots")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

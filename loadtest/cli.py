@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_join(commands)
     _add_report(commands)
     _add_accuracy(commands)
+    _add_trace(commands)
     for name, (_, line) in PROGRAMS.items():
         commands.add_parser(name, help=line, add_help=False)
     return parser
@@ -266,6 +267,8 @@ def _add_accuracy(commands: Commands) -> None:
     accuracy.add_argument("--json", action="store_true", help="print the figures as JSON")
     accuracy.set_defaults(command=_accuracy)
 
+
+def _add_trace(commands: Commands) -> None:
     trace = commands.add_parser(
         "trace",
         help="print the requests of a run as a trace, to be replayed",

@@ -82,7 +82,7 @@ def charges(source: Evidence) -> Finding:
 
 
 def _own(source: Evidence) -> pd.DataFrame:
-    """Our tasks, a row each: session, task_id, client_reference, ok, cancelled, usage, done_ns, in the order sent."""
+    """Our tasks, a row each: what names them, their outcome, usage and instants, in the order sent."""
     rows = source.requests
     rows = rows[rows["sent_wall_ns"].notna() & rows["session"].notna()]
     frame = pd.DataFrame(

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from loadtest import runfolder
 from loadtest.client.control import ControlClient
 
-# Which key of the profile's [observe] says how often a source is asked.
 MINERS_S = 60.0  # what a node is hardly changes, and the list of a large network is long
+# Which key of the profile's [observe] says how often a source is asked.
 _PERIODS = {
     "leaderboard": "leaderboard_s",
     "reputation": "reputation_s",
