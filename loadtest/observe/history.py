@@ -52,7 +52,7 @@ class _Presence:
 
 
 class History:
-    """Fed with the snapshots that are stored, those that were there first. Holds an entry per node and per instant."""
+    """Fed with the snapshots that are stored, those of earlier imports first. Holds an entry per node and instant."""
 
     def __init__(self) -> None:
         self._instants: set[int] = set()
@@ -64,7 +64,7 @@ class History:
         self._reset_count = self._backward = 0
 
     def known(self, source: str, node: str, at_ns: int) -> None:
-        """A row that was in the folder before: its instant is no hole, and its node was there."""
+        """A row of an earlier import: its instant is no hole, and its node was there."""
         if source == "leaderboard":
             self._stood(node, at_ns)
 

@@ -128,15 +128,14 @@ class Reader:
         members = {name: entry for name, entry in value.items() if isinstance(entry, dict | list)}
         if not members:
             yield Row(where, None, "", "no node in it: a field named " + ", ".join(NODE_NAMES[:2]) + " or a key")
+            return
         for name, entry in value.items():
             at = f"{where}, key {name[:60]}"
-            if members and name not in members:
+            if name not in members:
                 if plain_instant(name) or name.lower().startswith("0x"):
                     yield Row(at, None, "", f"expected what is known of it, got {kind_of(entry)}")
                 else:
                     self._note_unread({name: entry})
-            elif not members:
-                return
             elif plain_instant(name):
                 yield from self._taken_apart(at, entry, name, node, depth + 1)
             else:
@@ -183,15 +182,18 @@ class Reader:
         )
 
     def _described(self, told: Told) -> NodeDescription | None:
-        fields = told.fields
-        if all(fields.get(name) in (None, "") for name in _WORDS):
+        says = {name: told.fields.get(name) for name in _WORDS}
+        says = {name: None if str(value).strip().lower() in _MISSING else value for name, value in says.items()}
+        if all(value is None for value in says.values()):
             return None
         for name in ("operator", "hardware"):
-            if not isinstance(fields.get(name), str | None):
-                raise ValueError(f"{name}: must be a text, got {kind_of(fields[name])}")
-        fields = {**fields, "level": whole(fields.get("level"), "level")}
-        seen = _address(fields.get("node", told.node))
-        return parse.description(fields, seen, "import", self._observed(told.observed))
+            if isinstance(says[name], int) and not isinstance(says[name], bool):
+                says[name] = str(says[name])  # hardware 4090
+            if not isinstance(says[name], str | None):
+                raise ValueError(f"{name}: must be a text, got {kind_of(says[name])}")
+        says["level"] = whole(says["level"], "level")
+        seen = _address(told.fields.get("node", told.node))
+        return parse.description(says, seen, "import", self._observed(told.observed))
 
     def _series_row(self, lists: dict[str, Any], source: str, node: str, observed_ns: int) -> NodeSnapshot:
         """Entries younger than 180 s at the time of the snapshot are pending, as for a live answer."""
@@ -238,12 +240,14 @@ _LISTS = tuple(name for name in _NAMES if name.endswith("timestamps"))
 _SAID = (*_COUNTS, *_LISTS, *_WORDS)
 _COUNTS_OF_SERIES = tuple(name for name in _COUNTS if name.endswith(("_all", "_success", "_pending")))
 _OF_ENVELOPE = (*NODE_NAMES, *INSTANT_NAMES)
+_OF_STAGES = frozenset(f"{stage}_{what}" for stage in _STAGES for what in ("points", "counter"))
+_MISSING = frozenset({"", "nan", "none", "null"})  # as other tools write what is missing
 
 
 def _fields(value: dict[str, Any]) -> dict[str, Any]:
-    """By our names; of several names for a node or an instant the first in order of preference. Stages are unfolded.
+    """By our names; of several names for one thing the first in order of preference. Nested stages are unfolded.
 
-    ValueError: one thing is told twice, and differently.
+    ValueError: a count of a stage is told twice and differently, or anything under one name.
     """
     best: dict[str, tuple[int, Any]] = {}
     for name, entry in value.items():
@@ -266,7 +270,7 @@ def _keep(best: dict[str, tuple[int, Any]], word: str, entry: Any) -> None:
         best[field] = rank, entry
         return
     first, told = best[field]
-    if entry is not None and told != entry and (rank == first or field not in ("node", "observed")):
+    if entry is not None and str(told) != str(entry) and (rank == first or field in _OF_STAGES):
         raise ValueError(f"{field}: told twice, as {str(told)[:40]!r} and as {str(entry)[:40]!r}; which one holds?")
     if rank < first and entry is not None:
         best[field] = rank, entry
@@ -277,14 +281,11 @@ def _address(told: Any) -> str:
     if isinstance(told, bytes):
         told = told.decode("utf-8", "surrogateescape")
     seen = parse.address_as_seen(told)
-    if seen.lower() in _NO_NODE:
+    if seen.lower() in _MISSING:
         raise ValueError(f"no node in it ({seen})")
     if not seen.isprintable():
         raise ValueError(f"a node's address with characters that cannot be printed: {seen[:40]!r}")
     return seen
-
-
-_NO_NODE = frozenset({"nan", "none", "null"})  # as other tools write what is missing
 
 
 def _require_possible(counts: dict[str, int | None]) -> None:

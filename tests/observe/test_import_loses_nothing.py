@@ -15,7 +15,8 @@ from imported import AT_S, SECOND, board_row, imported, rows_of, short, written
 
 from loadtest.jobs.import_snapshots import main
 from loadtest.observe import bill, importing
-from loadtest.runfolder import read_table
+from loadtest.records import NodeSnapshot
+from loadtest.runfolder import read_table, write_part
 
 AT_NS = AT_S * SECOND
 
@@ -142,8 +143,8 @@ def test_an_instant_asked_for_may_not_lie_in_the_future(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("level", v) for v in ("NaN", "abc", 3.7, True, 1e30, -5)),
-        ("operator", 5),
+        *(("level", v) for v in ("abc", 3.7, True, 1e30, -5)),
+        ("operator", 5.5),
         ("operator", ["x"]),
         ("hardware", {}),
     ],
@@ -153,6 +154,18 @@ def test_what_nodes_are_is_checked_too(name: str, value: Any, tmp_path: Path) ->
     account = imported(tmp_path / "run", path, at_ns=AT_NS)
     assert (account["stored"], account["mistaken"], account["descriptions"]) == (1, 1, 1)
     assert f"x.json, row 1: {name}: " in short(account, tmp_path)[0]
+
+
+def test_what_is_missing_as_others_write_it_and_what_differs_by_right_is_no_mistake(tmp_path: Path) -> None:
+    """A level of NaN is none; `ping` may be a latency beside a counter of pings, a number may stand as text."""
+    rows = [
+        board_row("0xA", level="NaN", operator="none", hardware=4090),
+        board_row("0xB", ping=35, lastActiveTimestamp="2025-06-15T15:00:00Z", precommit_points="8"),
+    ]
+    account = imported(tmp_path / "run", written(tmp_path / "x.json", rows), at_ns=AT_NS)
+    assert (account["stored"], account["mistaken"]) == (2, 0), account["mistakes"]
+    (described,) = read_table(tmp_path / "run", "descriptions").to_pylist()
+    assert (described["hardware"], described["level"], described["operator"]) == ("4090", None, None)
 
 
 # Tables.
@@ -242,6 +255,17 @@ def test_holes_are_those_of_the_folder_and_not_of_one_import(tmp_path: Path) -> 
     mended = imported(run, written(tmp_path / "c.json", boards(*range(4, 30), nodes=("0xA", "0xB"))))
     assert mended["holes"] == 0 and len(read_table(run, "router")) == 0
     assert mended["nodes_missing_in_between"] == 0 and mended["leaderboards"] == 34
+
+
+def test_our_own_polls_make_no_holes_of_what_others_stored(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    polled = [
+        NodeSnapshot(source="leaderboard", node="0xa", node_as_seen="0xA", observed_wall_ns=AT_NS + 15 * i * SECOND)
+        for i in range(200)
+    ]
+    write_part(run / "snapshots" / "observe-1-00001.parquet", polled, NodeSnapshot)
+    account = imported(run, written(tmp_path / "a.json", boards(4, 5, 6, 7)))
+    assert (account["stored"], account["holes"], account["usual_period_s"]) == (4, 0, 900)
 
 
 # Full.
