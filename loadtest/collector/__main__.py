@@ -27,7 +27,7 @@ from loadtest.clock import Deadline
 from loadtest.collector.account import Close, close_account
 from loadtest.collector.rows import RowStore
 from loadtest.processes import stand_back
-from loadtest.runfolder import sole_writer
+from loadtest.runfolder import RunFolderError, sole_writer
 from loadtest.spool import SpoolError
 
 FLUSH_S = 3.0
@@ -54,9 +54,13 @@ def main(argv: list[str] | None = None) -> int:
             print(f"collector: cannot listen on {args.bind}:{args.port}: {error}", file=sys.stderr)
             return 1
         _say({"port": port})
-        args.run.mkdir(parents=True, exist_ok=True)
-        with sole_writer(args.run):
-            account = _collect(socket, RowStore(args.run), args.run / "spool")
+        try:
+            args.run.mkdir(parents=True, exist_ok=True)
+            with sole_writer(args.run):
+                account = _collect(socket, RowStore(args.run), args.run / "spool")
+        except RunFolderError as error:
+            print(f"collector: {error}", file=sys.stderr)
+            return 1
         _say({"account": account})
     finally:
         context.destroy(linger=0)

@@ -85,32 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     add("profile", help="name of an open profile in profiles/, or a .toml file; its rate is taken flat")
     add("--host", required=True, metavar="URL", help="where the router is, as in http://127.0.0.1:5010")
     add("--slo", action="append", default=[], metavar="M:LIMIT", help="as in ttft_ms_p95:2000; default: the profile's")
-    add(
-        "--step-s",
-        type=number(1, 1e6),
-        default=600.0,
-        metavar="S",
-        help="measured seconds of a step (default %(default)g)",
-    )
-    add(
-        "--rate-from",
-        type=number(1e-6, 1e6),
-        metavar="R",
-        help="first rate, which should pass (default: the profile's)",
-    )
-    add(
-        "--rate-max",
-        type=number(1e-6, 1e6),
-        metavar="R",
-        help="never offer more; required unless the target is this machine",
-    )
-    add(
-        "--rest-s",
-        type=number(0, 86_400),
-        default=REST_S,
-        metavar="S",
-        help="pause between steps (default %(default)g)",
-    )
+    above_0 = number(1e-6, 1e6)
+    add("--step-s", type=above_0, default=600.0, metavar="S", help="measured seconds of a step (default %(default)g)")
+    add("--rate-from", type=above_0, metavar="R", help="first rate, which should pass (default: the profile's)")
+    add("--rate-max", type=above_0, metavar="R", help="never offer more; required unless the target is this machine")
+    rest = number(0, 86_400)
+    add("--rest-s", type=rest, default=REST_S, metavar="S", help="pause between steps (default %(default)g)")
     add("--workers", type=whole(1, 1000), default=2, metavar="N", help="worker processes (default %(default)s)")
     add("--seed", type=whole(0), default=1, metavar="N", help="of the first step; each has the next one")
     add("--dir", type=Path, metavar="DIR", help="folder of the search (default: runs/capacity-PROFILE-DIGEST)")
