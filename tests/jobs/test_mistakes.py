@@ -76,7 +76,16 @@ def test_an_interrupted_start_leaves_no_simulator(tmp_path: Path, monkeypatch: p
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", noted)
-    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    sleep, slept = time.sleep, []
+
+    def interrupted(seconds: float) -> None:
+        """The first wait is that for the port; those behind it are for the end of the process."""
+        slept.append(seconds)
+        if len(slept) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.start_simulator(tmp_path / "port", None)
     assert len(started) == 1 and started[0].poll() is not None
