@@ -291,12 +291,12 @@ class Linked(Player):
 
     link = 0.0
 
-    def _answer(self, submitted: Submitted, now_ns: int, prompt_tokens: int) -> dict[str, Any]:
+    def _answer(self, submitted: Submitted, now_ns: int, prompt_tokens: int, worker: int) -> dict[str, Any]:
         work = submitted.task.returned
         lost = 0.0 if work is None else 1.0 - work.node.reliability
         first_ns = round(3e8 * math.exp(self.link * lost + self.rng.gauss(0, 0.3)))
         offsets = [first_ns + 10_000_000 * i for i in range(len(submitted.offsets_ns))]
-        return super()._answer(replace(submitted, offsets_ns=offsets), now_ns, prompt_tokens)
+        return super()._answer(replace(submitted, offsets_ns=offsets), now_ns, prompt_tokens, worker)
 
 
 def simulated(folder: Path, seed: int, link: float) -> dict[str, Any]:
