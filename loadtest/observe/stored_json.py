@@ -195,4 +195,6 @@ def _elements(buffer: _Buffer, array: str) -> Iterator[Found]:
 def _broken(buffer: _Buffer, where: str, what: str, begins: str) -> Found:
     """A mistake after which reading goes on with the next line that begins an array or, in JSON lines, an object."""
     going_on = buffer.next_line(begins)
-    return Found(where, None, f"{what}{'' if going_on else '; what follows was not read'}")
+    return Found(
+        where, None, f"{what}; {f'reading goes on at line {buffer.line}' if going_on else 'what follows was not read'}"
+    )
