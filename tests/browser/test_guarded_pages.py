@@ -74,7 +74,7 @@ def test_a_login_markup_and_secrets(tmp_path: Path) -> None:
         start(page, seed="1")
         wait_for("a run", lambda: bool(where.folders()), page)
         hostile_word(where.folders()[0])
-        assert sum(row[1] == "working" for row in shown(page, "Workers and fitness", "working")) == WORKERS
+        wait_for("all workers at work", lambda: working(page) == WORKERS, page)  # each tells of itself in its own time
         assert any(row[0] == SCRIPT for row in shown(page, "Nodes", "script"))
         assert any(f"now: {IMAGE}" in row[-1] for row in shown(page, "Pipeline", "Router of"))
         charts = watched(context.new_page(), where.said)
@@ -96,6 +96,10 @@ def test_a_login_markup_and_secrets(tmp_path: Path) -> None:
     for what, text in bodies.items():
         assert KEY not in text and PASSWORD not in text, what
     assert where.said == []
+
+
+def working(page: Any) -> int:
+    return sum(row[1] == "working" for row in shown(page, "Workers and fitness", "working"))
 
 
 def logged_in(page: Any, where: Site) -> None:
