@@ -344,7 +344,10 @@ def _join(args: argparse.Namespace) -> int:
     from loadtest.analysis.join import join_run
     from loadtest.analysis.summary import summarise
     from loadtest.collector.rows import recover
+    from loadtest.runfolder import read_manifest, require_rows
 
+    # Before anything is taken: the spools of a run with --spool-only are those `loadtest collect` completes it from.
+    require_rows(args.run, read_manifest(args.run))
     if args.partial and (rows := recover(args.run)):
         print(f"{rows} rows were still in spool/ and are stored now", file=sys.stderr)
     print(f"joining {args.run} ...", file=sys.stderr)

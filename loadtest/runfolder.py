@@ -23,14 +23,12 @@ pyarrow is imported inside functions: load processes import this module and must
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import os
 import types
 import typing
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,8 +270,6 @@ def require_finished(run: Path) -> dict[str, Any]:
     """The manifest of a run whose rows are all stored; RunFolderError for one that is half written."""
     manifest = read_manifest(run)
     require_rows(run, manifest)
-    if manifest.get("state") == "spooled":
-        raise RunFolderError(f"{run}: its rows are in the workers' spools; run `loadtest collect {run} SPOOL...` first")
     if manifest.get("state") not in ("recorded", "joined", "reported"):
         raise RunFolderError(
             f"{run}: the run did not end (state {manifest.get('state')!r}); rows so far are in requests/ and spool/, "
@@ -283,35 +279,13 @@ def require_finished(run: Path) -> dict[str, Any]:
 
 
 def require_rows(run: Path, manifest: dict[str, Any]) -> None:
-    """RunFolderError for a run whose rows were removed: joined anew it would be an empty run."""
+    """RunFolderError for a run whose rows were removed, or are not in it yet: it would look like an empty one."""
     if manifest.get("pruned"):
         raise RunFolderError(
             f"{run}: its rows were removed by `loadtest prune`; its summary.json and report.html are what is left"
         )
-
-
-@contextmanager
-def sole_writer(run: Path) -> Iterator[None]:
-    """Hold a run folder while rows are stored in it. RunFolderError: another process does, so the run is still on.
-
-    The kernel's lock on the folder itself: it leaves no file, and ends with its process however that ends.
-    """
-    descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if not locked(descriptor):
-            raise RunFolderError(f"{run}: a run is still being stored here; wait until it has ended")
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def locked(descriptor: int) -> bool:
-    """Take the lock of an open file, which lasts until it is closed; whether nobody else has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    if manifest.get("state") == "spooled":
+        raise RunFolderError(f"{run}: its rows are in the workers' spools; run `loadtest collect {run} SPOOL...` first")
 
 
 def printable(told: bytes | str) -> str:

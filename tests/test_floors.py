@@ -23,6 +23,7 @@ PACKAGE = REPO / "loadtest"
 FLOORS: list[set[str]] = [
     {"records", "clock", "quantiles", "fitness", "rank_score", "observed", "saturation"},
     {"runfolder", "spool", "processes", "arguments", "traffic", "client"},
+    {"writers"},
     {"swarm", "collector", "simulator", "observe", "analysis"},
     {"report"},
     {"jobs"},
@@ -323,8 +324,8 @@ def test_no_tracked_file_names_a_registry_or_a_place_outside() -> None:
         ("traffic/x.py", "from .. import swarm", "upward"),
         ("traffic/x.py", "def f():\n    from loadtest.swarm import users", "x.py:2 imports loadtest.swarm: upward"),
         ("runfolder.py", "if TYPE_CHECKING:\n    import loadtest.analysis.join", "runfolder.py:2 imports"),
-        ("observe/x.py", "import importlib\nimportlib.import_module('loadtest.analysis')", "neighbours on floor 2"),
-        ("analysis/x.py", "from loadtest.simulator.pool import Pool", "neighbours on floor 2"),
+        ("observe/x.py", "import importlib\nimportlib.import_module('loadtest.analysis')", "neighbours on floor 3"),
+        ("analysis/x.py", "from loadtest.simulator.pool import Pool", "neighbours on floor 3"),
         ("traffic/x.py", "from loadtest.client.sse import decode", "neighbours on floor 1"),
         ("clock.py", "from loadtest.records import Outcome", "neighbours on floor 0"),
         ("report/page.py", "from loadtest.jobs import run", "upward"),

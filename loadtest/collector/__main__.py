@@ -27,8 +27,9 @@ from loadtest.clock import Deadline
 from loadtest.collector.account import Close, close_account
 from loadtest.collector.rows import RowStore
 from loadtest.processes import stand_back
-from loadtest.runfolder import RunFolderError, sole_writer
+from loadtest.runfolder import RunFolderError
 from loadtest.spool import SpoolError
+from loadtest.writers import sole_writer
 
 FLUSH_S = 3.0
 PORT_WAIT_S = 10.0

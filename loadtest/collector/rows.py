@@ -17,6 +17,7 @@ from loadtest import runfolder, spool
 from loadtest.quantiles import LogHistogram, bucket
 from loadtest.records import AnswerText, Outcome, RequestRecord
 from loadtest.traffic.plan import PlannedArrival
+from loadtest.writers import require_no_writers, sole_writer
 
 PART_ROWS_MAX = 20_000
 PART_CHARACTERS_MAX = 32 << 20  # of texts at hand
@@ -33,8 +34,8 @@ def recover(run: Path) -> int:
     A spool keeps all rows of its worker until the end, so most of them are in the parts already. RunFolderError: a
     collector or a worker of the run is still at work, or a spool is damaged.
     """
-    with runfolder.sole_writer(run):
-        _require_no_writers(run / "spool")
+    with sole_writer(run):
+        require_no_writers(sorted((run / "spool").glob("*.spool")))
         store = RowStore(run, _stored(run, "requests"), _stored(run, "texts"))
         try:
             store.take_leftovers(run / "spool")
@@ -45,14 +46,6 @@ def recover(run: Path) -> int:
         store.close_open()
         store.flush()
         return store.outcomes.total()
-
-
-def _require_no_writers(spools: Path) -> None:
-    """A worker holds its spool as long as it writes: taken away from it, all it writes afterwards would be lost."""
-    for path in sorted(spools.glob("*.spool")):
-        with path.open("rb") as file:
-            if not runfolder.locked(file.fileno()):
-                raise runfolder.RunFolderError(f"{path}: a worker is still writing to it; wait until the run has ended")
 
 
 def _stored(run: Path, table: str) -> set[tuple[int, int]]:

@@ -20,6 +20,7 @@ from loadtest.collector.rows import FRAME_BYTES_MAX, RowStore
 from loadtest.fitness import exit_code
 from loadtest.runfolder import RunFolderError
 from loadtest.swarm.ledger import final_mismatches
+from loadtest.writers import require_no_writers, sole_writer
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,11 @@ def collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
 
     A worker whose spool is not among them is lost: its whole share of the plan is.
     """
+    with sole_writer(run):
+        return _collect(run, given)
+
+
+def _collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
     manifest = runfolder.read_manifest(run)
     if manifest.get("state") != "spooled":
         raise RunFolderError(
@@ -39,6 +45,7 @@ def collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
     spools = _spools([*([own] if own.exists() or not given else []), *given])
     named = {worker.get("spool"): worker["worker"] for worker in manifest["workers"] if worker.get("spool")}
     _check(close, spools, set(named))
+    require_no_writers(spools.values())
     # What an earlier attempt, cut off in the middle, has left.
     for table in ("requests", "texts"):
         shutil.rmtree(run / table, ignore_errors=True)
@@ -61,7 +68,7 @@ def collect(run: Path, given: Sequence[Path]) -> dict[str, Any]:
         "mismatches": [{"figure": each.figure, "text": each.text} for each in mismatches],
     }
     runfolder.write_manifest(run, manifest | {"state": "recorded", "ledger": ledger})
-    # Those of the run folder are stored now. Copies elsewhere are the user's.
+    # Those of the run folder are stored now, or a copy of theirs that has more. Copies elsewhere are the user's.
     for path in own.glob("*.spool"):
         if path.name in spools:
             path.unlink()
@@ -76,16 +83,24 @@ def _close_of(run: Path) -> Close:
 
 
 def _spools(given: Sequence[Path]) -> dict[str, Path]:
-    """The spool files by name; a folder stands for all in it. Of two copies of one the longer counts."""
+    """The spool files by name; a folder stands for all in it. Of two copies of one that with more to read counts."""
     found: dict[str, Path] = {}
     for path in given:
         if not path.exists():
             raise RunFolderError(f"{path}: no such file or folder; name spools, or folders that hold them")
         for each in sorted(path.rglob("*.spool")) if path.is_dir() else [path]:
             other = found.get(each.name)
-            if other is None or each.stat().st_size > other.stat().st_size:
+            if other is None or _readable_bytes(each) > _readable_bytes(other):
                 found[each.name] = each
     return found
+
+
+def _readable_bytes(path: Path) -> int:
+    """Its size does not tell: what lies behind a damaged entry is not read."""
+    at = 0
+    while data := spool.read_from(path, at, FRAME_BYTES_MAX):
+        at += len(data)
+    return at
 
 
 def _check(close: Close, spools: dict[str, Path], known: set[str]) -> None:

@@ -19,7 +19,7 @@ import zmq.green as zmq
 
 from loadtest import spool
 from loadtest.clock import Deadline
-from loadtest.runfolder import locked
+from loadtest.writers import locked
 
 FRAME_BYTES_MAX = 256 << 10
 WINDOW_BYTES_MAX = 4 << 20  # sent and not acknowledged; more would only fill the collector's memory

@@ -16,6 +16,7 @@ from loadtest import runfolder, spool
 from loadtest.collector.rows import BODIES_PER_OUTCOME_MAX, RowStore, recover
 from loadtest.swarm.recorder import Recorder
 from loadtest.traffic.plan import PlannedArrival
+from loadtest.writers import sole_writer
 
 NAME = "worker-0-7.spool"
 
@@ -189,7 +190,7 @@ def test_a_run_that_is_still_on_is_not_recovered(tmp_path: Path) -> None:
     assert (spools / NAME).exists() and not list(tmp_path.glob("requests/*"))
     recorder.finish(1)
     with (
-        runfolder.sole_writer(tmp_path),
+        sole_writer(tmp_path),
         pytest.raises(runfolder.RunFolderError, match="a run is still being stored here"),
     ):
         recover(tmp_path)
