@@ -20,7 +20,7 @@ from loadtest.analysis.frames import Floats, scalar_columns, to_frame
 from loadtest.analysis.percentiles import number, present_quantile
 from loadtest.fitness import CLOCK_BOUND_MS_MAX
 from loadtest.records import RequestRecord, TruthRecord
-from loadtest.runfolder import read_table, read_truth
+from loadtest.runfolder import read_manifest, read_table, read_truth, require_rows
 
 DELIVERY_MS = 1.0  # from "just before the write" to the client's kernel: allowed beside the stated bound
 _Lists = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # values of all lists end to end, length of each
@@ -33,6 +33,7 @@ def accuracy(run: Path, truth_path: Path) -> dict[str, Any]:
     gap by gap where both sides have the same number of chunks. `bound` says how many gaps, and on one machine how many
     arrivals, lie inside the bound stated in the row (plus DELIVERY_MS). RunFolderError as the readers raise it.
     """
+    require_rows(run, read_manifest(run))
     table = read_table(run, "requests", [*scalar_columns(RequestRecord), "chunk_ns", "chunk_bound_ns"])
     truth_table = read_truth(truth_path)
     requests = to_frame(table.select(scalar_columns(RequestRecord)))

@@ -29,7 +29,7 @@ from loadtest.analysis.frames import Floats, to_frame
 from loadtest.analysis.metrics import ok, tried
 from loadtest.quantiles import midpoint
 from loadtest.records import Phase
-from loadtest.runfolder import RunFolderError, read_table, write_text
+from loadtest.runfolder import RunFolderError, read_manifest, read_table, require_rows, write_text
 
 _COLUMNS = [
     *("phase", "outcome", "error_kind", "http_status", "stream", "stream_end", "clock_offset_ns"),
@@ -175,6 +175,7 @@ def aiperf(rows: pd.DataFrame, lists: pa.Table) -> dict[str, Any]:
 
 def _rows(run: Path) -> tuple[pd.DataFrame, pa.Table]:
     """The measured turns and, in the same order, their lists (which stay in Arrow)."""
+    require_rows(run, read_manifest(run))
     table = read_table(run, "requests", [*_COLUMNS, *_LISTS])
     table = table.filter(pc.equal(table["phase"], Phase.MEASURE.value))
     return to_frame(table.select(_COLUMNS)), table.select(_LISTS)

@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_rows import made_row
 
 from loadtest import runfolder
+from loadtest.analysis.accuracy import accuracy
+from loadtest.analysis.compat import WRITERS
 from loadtest.jobs.export import export
 from loadtest.records import RequestRecord
 
@@ -63,3 +66,18 @@ def test_rows_that_were_pruned_are_no_empty_table(run: Path, form: str) -> None:
     gone = command(run, "--as", form)
     assert gone.returncode == 2 and gone.stdout == b"" and b"removed by `loadtest prune`" in gone.stderr
     assert command(run, "--as", "tar").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"pruned": {"at": "2026-11-25"}}, "removed by `loadtest prune`"), ({"state": "spooled"}, "`loadtest collect")],
+)
+def test_no_reader_of_rows_takes_a_run_without_them_for_an_empty_one(run: Path, change: Any, told: str) -> None:
+    """An accuracy of nothing, and other tools' figures of nothing, would look like results."""
+    runfolder.update_manifest(run, **change)
+    with pytest.raises(runfolder.RunFolderError, match=told):
+        accuracy(run, run / "truth.parquet")
+    for write in WRITERS.values():
+        with pytest.raises(runfolder.RunFolderError, match=told):
+            write(run)
+    assert command(run, "--as", "csv").returncode == 2
