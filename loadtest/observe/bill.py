@@ -20,8 +20,9 @@ from loadtest import runfolder
 from loadtest.clock import utc_stamp
 from loadtest.observe.importing import FolderFull
 from loadtest.observe.parse import kind_of
-from loadtest.observe.stored_files import field_word, stored_rows
+from loadtest.observe.stored_files import stored_rows
 from loadtest.observe.stored_json import Unsound
+from loadtest.observe.stored_names import Fields, field_word, index_of, note_unread
 from loadtest.observe.stored_values import FUTURE_S, instant, whole
 from loadtest.records import ChargeRecord
 from loadtest.runfolder import printable
@@ -42,7 +43,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "completion_tokens": ("completiontokens", "outputtokens"),
     "total_tokens": ("totaltokens", "tokens"),
 }
-_FIELD_OF = {word: (field, rank) for field, words in _NAMES.items() for rank, word in enumerate(words)}
+_FIELD_OF = index_of(_NAMES)
 _LISTS = ("charges", "bill", "data", "rows", "items", "result")
 
 
@@ -88,7 +89,7 @@ class BillImport:
             self.read += 1
             self._mistake(f"{path}: no line of a bill in it")
         if unread:
-            self.unread[str(path)] = list(unread)
+            self.unread[str(path)] = [printable(name) for name in unread]
 
     def finish(self) -> dict[str, Any]:
         """Write the lines and the account of the import, which is returned."""
@@ -123,14 +124,13 @@ class BillImport:
                 self._mistake(f"{path}, {found.where}: {found.mistake}")
                 continue
             value = found.value
-            inner = {}
-            if isinstance(value, dict) and not isinstance(value, Unsound):
-                inner = {n: v for n, v in value.items() if field_word(n) in _LISTS and isinstance(v, list)}
+            inner = _lists_of_lines(value)
             if not inner:
                 yield found.where, value
                 continue
-            for name in value.keys() - inner.keys():
-                unread.setdefault(name[:60])
+            for name in value:
+                if name not in inner:
+                    note_unread(unread, name)
             for name, lines in inner.items():
                 at = found.where if len(inner) == 1 else f"{found.where}, {name[:60]}"
                 yield from ((f"{at}, entry {number}", each) for number, each in enumerate(lines, start=1))
@@ -140,16 +140,15 @@ class BillImport:
             raise ValueError(told.mistake)
         if not isinstance(told, dict):
             raise ValueError(f"expected a line of a bill, got {kind_of(told)}")
-        best: dict[str, tuple[int, Any]] = {}
+        chosen = Fields(_FIELD_OF, ())
         for name, entry in told.items():
-            field, rank = _FIELD_OF.get(field_word(str(name)), ("", 0))
-            if not field and len(unread) < 50:
-                unread.setdefault(str(name)[:60])
-            if field and field in best and rank == best[field][0] and entry != best[field][1]:
-                raise ValueError(f"{field}: told twice and differently; which one holds?")
-            if field and (field not in best or rank < best[field][0]):
-                best[field] = rank, entry
-        fields = {field: entry for field, (_, entry) in best.items()}
+            word = field_word(str(name))
+            if word not in _FIELD_OF:
+                note_unread(unread, name)
+            chosen.tell(name, word, entry)
+        for name in chosen.passed_over:
+            note_unread(unread, name)
+        fields = chosen.values()
         session, task_id, reference = (
             _name(fields.get(key), key) for key in ("session", "task_id", "client_reference")
         )
@@ -185,6 +184,16 @@ class BillImport:
             self.mistakes.append(printable(line[:500]))
 
 
+def _lists_of_lines(value: Any) -> dict[str, list[Any]]:
+    """The lists in an object around them; none in a line, which may have a list of something else in it."""
+    if not isinstance(value, dict) or isinstance(value, Unsound):
+        return {}
+    lists = {n: v for n, v in value.items() if field_word(n) in _LISTS and isinstance(v, list)}
+    is_line = any(_FIELD_OF.get(field_word(name), ("",))[0] in ("session", "amount") for name in value)
+    has_lines = any(isinstance(entry, dict) for entries in lists.values() for entry in entries)
+    return lists if has_lines or not is_line else {}
+
+
 def smallest_units(value: Any, decimals: int) -> int:
     """An amount as a whole number of the smallest unit, exactly. ValueError: a float, a rest, negative, not a number.
 
@@ -195,11 +204,12 @@ def smallest_units(value: Any, decimals: int) -> int:
     if isinstance(value, bool | float):
         raise ValueError(f"amount: {value!r} is not exact; write amounts as whole numbers or as text")
     try:
-        amount = Decimal(str(value).strip()).scaleb(decimals, _EXACT) if len(str(value)) <= DIGITS_MAX else None
+        told = Decimal(str(value).strip()) if len(str(value)) <= DIGITS_MAX else None
     except InvalidOperation:
-        amount = None
-    if amount is None or not amount.is_finite() or amount.adjusted() > DIGITS_MAX:
+        told = None
+    if told is None or not told.is_finite() or (told and abs(told.adjusted()) > DIGITS_MAX):
         raise ValueError(f"amount: must be a number, got {str(value)[:40]!r}")
+    amount = told.scaleb(decimals, _EXACT)
     if amount < 0:
         raise ValueError(f"amount: is negative ({str(value)[:40]})")
     if amount != amount.to_integral_value(context=_EXACT):

@@ -11,7 +11,6 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loadtest.observe.stored_json import NOT_TEXT, Found, all_text, json_values
+from loadtest.observe.stored_names import INSTANT_NAMES, NODE_NAMES, field_word
 
 LINE_CHARS_MAX = 1 << 20
 ROW_GROUP_BYTES_MAX = 1 << 29  # of a Parquet file, unpacked: its reader holds about one
@@ -45,12 +45,6 @@ def stored_rows(path: Path) -> Iterator[Found]:
         raise StoredFileError(f"{path}: neither JSON, CSV, Parquet nor SQLite; unpack it first if it is packed")
     looks = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     return _text(path, json_values if looks in (b"{", b"[") else _csv)
-
-
-@lru_cache(maxsize=4_096)
-def field_word(name: str) -> str:
-    """A column's name without case and punctuation: precommitPoint and precommit_point are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _text(path: Path, read: Any) -> Iterator[Found]:
@@ -181,7 +175,4 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-# Names of the node and of the instant at which a row was observed, in order of preference, as words.
-NODE_NAMES = ("node", "miner", "mineraddress", "nodeaddress", "address")
-INSTANT_NAMES = ("observedwallns", "observedat", "fetchedat", "timestamp", "time", "ts")
 NODE_WORDS, INSTANT_WORDS = frozenset(NODE_NAMES), frozenset(INSTANT_NAMES)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from loadtest.observe import parse
 from loadtest.observe.parse import ParseError, kind_of
-from loadtest.observe.stored_files import INSTANT_NAMES, NODE_NAMES, field_word
 from loadtest.observe.stored_json import Found, Unsound
+from loadtest.observe.stored_names import INSTANT_NAMES, NODE_NAMES, Fields, field_word, index_of, note_unread
 from loadtest.observe.stored_values import FUTURE_S, instant, plain_instant, whole
 from loadtest.records import NodeDescription, NodeSnapshot
 
@@ -40,7 +40,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     **{f"{s}_{what}": (f"{s}{what}",) for s in _STAGES[:2] for what in ("all", "success", "pending")},
     **{f"{s}_{what}s": (f"{s}{what}s",) for s in _STAGES[:2] for what in ("alltimestamp", "successtimestamp")},
 }
-_FIELD_OF = {word: (field, rank) for field, words in _NAMES.items() for rank, word in enumerate(words)}
+_FIELD_OF = index_of(_NAMES)
 _COUNTS = tuple(name for name in _NAMES if name.endswith(("_points", "_counter", "_all", "_success", "_pending")))
 
 
@@ -106,13 +106,19 @@ class Reader:
 
     def _object(self, where: str, value: dict[str, Any], observed: Any, node: Any, depth: int) -> Iterator[Told | Row]:
         try:
-            fields = _fields(value)
+            told = _fields(value)
         except ValueError as error:
             yield Row(where, None, "", str(error))
             return
-        observed, says = fields.get("observed", observed), any(name in fields for name in _SAID)
+        fields = told.values()
+        for name in told.passed_over:
+            note_unread(self.unread, name)
+        if fields.get("observed") not in (None, ""):
+            observed = fields["observed"]
+        says = any(name in fields for name in _SAID)
         inner = [name for name, entry in value.items() if field_word(name) in _BOARDS and isinstance(entry, list)]
-        if any(value[name] for name in inner) or (inner and not says):  # an envelope, or an owner with its nodes
+        # An envelope, or an owner with its nodes; beside counters a list of something else is a column not read.
+        if any(isinstance(entry, dict | list) for name in inner for entry in value[name]) or (inner and not says):
             self._note_unread(value, but=(*inner, *_OF_ENVELOPE))
             for name in inner:
                 at = where if len(inner) == 1 else f"{where}, {name[:60]}"
@@ -148,8 +154,8 @@ class Reader:
             known = word in _FIELD_OF or (word in _STAGES and isinstance(entry, dict))
             if but is not None:
                 known = name in but or word in but
-            if not known and len(self.unread) < 50:
-                self.unread.setdefault(str(name)[:60])
+            if not known:
+                note_unread(self.unread, name)
 
     def _snapshot(self, told: Told) -> NodeSnapshot:
         fields = told.fields
@@ -240,40 +246,24 @@ _LISTS = tuple(name for name in _NAMES if name.endswith("timestamps"))
 _SAID = (*_COUNTS, *_LISTS, *_WORDS)
 _COUNTS_OF_SERIES = tuple(name for name in _COUNTS if name.endswith(("_all", "_success", "_pending")))
 _OF_ENVELOPE = (*NODE_NAMES, *INSTANT_NAMES)
-_OF_STAGES = frozenset(f"{stage}_{what}" for stage in _STAGES for what in ("points", "counter"))
+_AGREEING = frozenset({"node", *(f"{stage}_{what}" for stage in _STAGES for what in ("points", "counter"))})
 _MISSING = frozenset({"", "nan", "none", "null"})  # as other tools write what is missing
 
 
-def _fields(value: dict[str, Any]) -> dict[str, Any]:
-    """By our names; of several names for one thing the first in order of preference. Nested stages are unfolded.
-
-    ValueError: a count of a stage is told twice and differently, or anything under one name.
-    """
-    best: dict[str, tuple[int, Any]] = {}
+def _fields(value: dict[str, Any]) -> Fields:
+    """Nested stages are unfolded. ValueError: told twice and differently, or not to be read."""
+    fields = Fields(_FIELD_OF, _AGREEING)
     for name, entry in value.items():
         word = field_word(str(name))
-        if isinstance(entry, Unsound):
+        is_stage = isinstance(entry, dict) and word in _STAGES
+        if isinstance(entry, Unsound) and (is_stage or word in _FIELD_OF):
             raise ValueError(entry.mistake)
-        if isinstance(entry, dict) and word in _STAGES:
+        if is_stage:
             for inner, told in entry.items():
-                _keep(best, word + field_word(str(inner)), told)
+                fields.tell(f"{name}.{inner}", word + field_word(str(inner)), told)
         else:
-            _keep(best, word, entry)
-    return {field: entry for field, (_, entry) in best.items()}
-
-
-def _keep(best: dict[str, tuple[int, Any]], word: str, entry: Any) -> None:
-    field, rank = _FIELD_OF.get(word, ("", 0))
-    if not field:
-        return
-    if field not in best or best[field][1] is None:
-        best[field] = rank, entry
-        return
-    first, told = best[field]
-    if entry is not None and str(told) != str(entry) and (rank == first or field in _OF_STAGES):
-        raise ValueError(f"{field}: told twice, as {str(told)[:40]!r} and as {str(entry)[:40]!r}; which one holds?")
-    if rank < first and entry is not None:
-        best[field] = rank, entry
+            fields.tell(name, word, entry)
+    return fields
 
 
 def _address(told: Any) -> str:

@@ -72,7 +72,7 @@ def _number(value: Any, name: str) -> int | Decimal:
             number = None
         if number is not None and number.is_nan():
             raise ValueError(f"{name}: is NaN")
-        if number is not None and not number.is_infinite() and abs(number) < 10**30:
+        if number is not None and not number.is_infinite() and (not number or abs(number.adjusted()) < 60):
             return number
     raise ValueError(f"{name}: must be a number, got {str(value)[:40]!r}")
 

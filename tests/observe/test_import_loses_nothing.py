@@ -60,6 +60,10 @@ def test_every_array_of_a_file_is_read(tmp_path: Path) -> None:
         ('[A, {"miner": "0x\\n1", "ping": 1}]', 1, "x.json, row 2: a node's address with characters that cannot be"),
         ('[A, {"miner": "NaN", "ping": 1}]', 1, "x.json, row 2: no node in it (NaN)"),
         ('[A, {"miner": "0xC", "precommitPoint": 5, "precommit_points": 7}]', 1, "row 2: precommit_points: told twice"),
+        ('[A, {"miner": "0xC", "node": "0xD", "ping": 1}]', 1, "row 2: node: told twice, as '0xC' and as '0xD'"),
+        ('[A, {"miner": "0xC", "ping": "1e9999999"}]', 1, "row 2: ping_counter: must be a number, got '1e9999999'"),
+        ('[A, {"miner": "0xC", "ping": 1, "time": "1e9999999"}]', 1, "row 2: observed: must be a number, got"),
+        ('{"a": 1, "0x1": {"b": 1, "b": 2}, "0xC": {"ping": 1}}', 1, "line 1, key 0x1: 'b' is there twice"),
         ('[A, {"miner": "0xC", "precommitPoint": 500, "precommitCounter": 100}]', 1, "precommit_points: 500 of 100"),
         ('[A, {"miner": "0xC", "source": "reputation", "precommit_all": 5, "precommit_success": 9}]', 1, "9 of 5"),
         (
@@ -116,6 +120,35 @@ def test_a_row_with_an_empty_list_beside_its_counters_is_a_row(tmp_path: Path) -
     path = written(tmp_path / "x.json", [{**board_row("0xA"), "nodes": [], "precommit": 5}])
     account = imported(tmp_path / "run", path, at_ns=AT_NS)
     assert account["stored"] == 1 and account["columns_not_read"] == {str(path): ["nodes", "precommit"]}
+
+
+def test_of_two_names_that_differ_by_right_one_is_read_and_the_other_named(tmp_path: Path) -> None:
+    """Also where the one preferred is empty; and an address in another case, or 8 and "8", is the same told twice."""
+    row = board_row("0xAb", node="0xAB", address="", observed_at=AT_S, timestamp=AT_S - 900, precommit_points="8")
+    path = written(tmp_path / "x.json", [row, {**board_row("0xC"), "observed_at": None, "timestamp": AT_S}])
+    account = imported(tmp_path / "run", path)
+    assert {row["observed_wall_ns"] // SECOND for row in rows_of(tmp_path / "run")} == {AT_S}
+    assert account["columns_not_read"] == {str(path): ["timestamp"]}
+
+
+def test_a_row_without_a_time_of_its_own_has_that_of_its_leaderboard(tmp_path: Path) -> None:
+    told = {"observed_at": AT_S, "leaderboard": [board_row("0xA", timestamp=None)], "meta": {}}
+    text = json.dumps(told).replace("{}", '{"a": 1, "a": 2}')  # not read, so it may be as it is
+    imported(tmp_path / "run", written(tmp_path / "x.json", text), at_ns=AT_NS - 10**15)
+    assert [row["observed_wall_ns"] // SECOND for row in rows_of(tmp_path / "run")] == [AT_S]
+
+
+def test_a_list_of_something_else_is_a_column_and_the_row_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", [board_row("0xA", stats=[1, 2]), board_row("0xB", snapshots=[])])
+    account = imported(tmp_path / "run", path, at_ns=AT_NS)
+    assert (account["stored"], account["mistaken"]) == (2, 0)
+    assert account["columns_not_read"] == {str(path): ["stats", "snapshots"]}
+
+
+def test_more_unread_columns_than_are_listed_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.json", [board_row("0xA", **{f"c{n}": n for n in range(60)})])
+    (names,) = imported(tmp_path / "run", path, at_ns=AT_NS)["columns_not_read"].values()
+    assert len(names) == 51 and names[-1] == "and more"
 
 
 def test_an_owner_s_own_counters_beside_its_nodes_are_named(tmp_path: Path) -> None:
@@ -309,8 +342,9 @@ def test_a_bill_is_read_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture
     text += json.dumps({"charges": [{**line, "task_id": 3}], "rows": [{**line, "task_id": 4}], "page": 1}) + "\n"
     text += json.dumps({**line, "task_id": "\ud800"}) + "\n"
     text += json.dumps({**line, "task_id": 6, "amount": "1e999999"}) + "\n"
+    text += json.dumps({**line, "task_id": 7, "items": [], "result": ["a text"], "fee": 9, "\x1b[31m": 1}) + "\n"
     code = main([str(run), str(written(tmp_path / "bill.json", text)), "--charges", "--json"])
     account = json.loads(capsys.readouterr().out)
-    assert code == 3 and (account["stored"], account["mistaken"]) == (4, 2)
-    assert account["columns_not_read"] == {str(tmp_path / "bill.json"): ["page"]}
+    assert code == 3 and (account["stored"], account["mistaken"]) == (5, 2)
+    assert account["columns_not_read"] == {str(tmp_path / "bill.json"): ["page", "items", "result", "?[31m", "fee"]}
     assert "line 4: a text with bytes" in account["mistakes"][0] and "must be a number" in account["mistakes"][1]
