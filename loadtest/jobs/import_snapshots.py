@@ -16,7 +16,7 @@ from loadtest.observe.importing import FolderFull, Import, files_of
 from loadtest.observe.stored_files import StoredFileError
 from loadtest.observe.stored_rows import SERIES
 from loadtest.observe.stored_values import instant
-from loadtest.runfolder import RunFolderError
+from loadtest.runfolder import RunFolderError, printable
 
 EXIT_PASS, EXIT_NOT_MADE, EXIT_SOME_NOT_TAKEN = 0, 1, 3
 PRINTED_MAX = 20
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{args.run}: cannot be written ({error.strerror}); free the disk or mend its rights"
         ) from None
     for line in unreadable:
-        print(f"loadtest: {line}", file=sys.stderr)
+        print(f"loadtest: {printable(line)}", file=sys.stderr)
     for line in account["mistakes"][:PRINTED_MAX]:
         print(f"loadtest: {line}", file=sys.stderr)
     if account["mistaken"] > PRINTED_MAX:
@@ -46,8 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _import(args: argparse.Namespace, unreadable: list[str]) -> dict[str, Any]:
     """Read every file into the run folder; those of which nothing can be read are lines of `unreadable`."""
+    files, left_out = files_of(
+        args.files
+    )  # of all, so that one that cannot be read keeps no others from being finished
     work = BillImport(args.run, wall_ns(), args.decimals) if args.charges else Import(args.run, wall_ns())
-    for path in files_of(args.files):
+    work.unread |= left_out
+    for number, path in enumerate(files, start=1):
         try:
             if isinstance(work, BillImport):
                 work.add(path)
@@ -57,7 +61,8 @@ def _import(args: argparse.Namespace, unreadable: list[str]) -> dict[str, Any]:
         except StoredFileError as error:
             unreadable.append(str(error))
         except FolderFull as error:
-            unreadable.append(str(error))
+            behind = len(files) - number
+            unreadable.append(f"{error}{f', nor in the {behind:,} files behind it' if behind else ''}")
             break  # what was taken is finished all the same
         except OSError as error:
             unreadable.append(f"{path}: {error.strerror}; give a readable file")
@@ -75,9 +80,7 @@ def import_text(account: dict[str, Any]) -> str:
         lines.append(f"new charges of {account['sessions']:,} sessions: {account['amount']} of the smallest unit")
     else:
         lines.append(_history_text(account))
-    lines += [
-        f"{path}: columns that are not read: {', '.join(names)}" for path, names in account["columns_not_read"].items()
-    ]
+    lines += [f"{printable(path)}: not read: {', '.join(names)}" for path, names in account["columns_not_read"].items()]
     return "\n".join([*lines, f"account: {account['account']}"])
 
 

@@ -20,7 +20,7 @@ from loadtest import runfolder
 from loadtest.clock import utc_stamp
 from loadtest.observe.importing import FolderFull
 from loadtest.observe.parse import kind_of
-from loadtest.observe.stored_files import stored_rows
+from loadtest.observe.stored_files import Wanted, stored_rows
 from loadtest.observe.stored_json import Unsound
 from loadtest.observe.stored_names import Fields, field_word, index_of, note_unread
 from loadtest.observe.stored_values import FUTURE_S, instant, whole
@@ -44,6 +44,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "total_tokens": ("totaltokens", "tokens"),
 }
 _FIELD_OF = index_of(_NAMES)
+_WANTED = Wanted("session", frozenset(_NAMES["session"]), frozenset(_NAMES["amount"]))
 _LISTS = ("charges", "bill", "data", "rows", "items", "result")
 
 
@@ -81,7 +82,9 @@ class BillImport:
                 continue
             if self._held >= LINES_MAX:
                 self.read -= 1
-                raise FolderFull(f"{path}, {where}: {LINES_MAX:,} lines are the most of one folder")
+                raise FolderFull(
+                    f"{path}, {where}: {LINES_MAX:,} lines are the most of one folder; from here on nothing was read"
+                )
             self._held += 1
             self._there[line] += 1
             self._new.append(line)
@@ -115,7 +118,7 @@ class BillImport:
 
     def _lines(self, path: Path, unread: dict[str, None]) -> Iterator[tuple[str, Any]]:
         """Place and value of each line; an object around lists of lines is opened."""
-        for found in stored_rows(path):
+        for found in stored_rows(path, _WANTED):
             if found.note:
                 unread.setdefault(found.note)
                 continue

@@ -9,7 +9,7 @@ time, nodes missing in some leaderboards, counters that began again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from loadtest.clock import utc_stamp
 from loadtest.observe.history import History
 from loadtest.observe.store import ROWS_MAX
 from loadtest.observe.stored_files import stored_rows
+from loadtest.observe.stored_names import note_unread
 from loadtest.observe.stored_rows import Reader, Row
 from loadtest.records import NodeDescription, NodeSnapshot, RouterSample
 
@@ -140,7 +141,8 @@ class Import:
             return
         if len(self._there) + len(self._taken) >= FOLDER_ROWS_MAX:
             raise FolderFull(
-                f"{where}: {FOLDER_ROWS_MAX:,} snapshots are the most of one folder; import a shorter time"
+                f"{where}: {FOLDER_ROWS_MAX:,} snapshots are the most of one folder; import a shorter time. "
+                "From here on nothing was read"
             )
         self._taken[key] = told
         self._in_file.add(key)
@@ -200,13 +202,24 @@ def _words(one: NodeDescription) -> tuple[str | None, str | None, int | None]:
     return one.operator, one.hardware, one.level
 
 
-def files_of(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files as given; of a folder all that lie directly in it, by name, hidden ones left out."""
+def files_of(paths: Sequence[Path]) -> tuple[list[Path], dict[str, list[str]]]:
+    """Files as given, and of a folder those that lie directly in it, by name; then by folder what else lies there."""
+    files: list[Path] = []
+    left_out: dict[str, list[str]] = {}
     for path in paths:
-        if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
-            if not inside or len(inside) > FILES_MAX:
-                raise runfolder.RunFolderError(f"{path}: {len(inside)} files in it; 1 to {FILES_MAX:,} can be imported")
-            yield from inside
-        else:
-            yield path
+        if not path.is_dir():
+            files.append(path)
+            continue
+        taken: list[Path] = []
+        others: dict[str, None] = {}
+        for each in sorted(path.iterdir()):
+            if each.is_file() and not each.name.startswith("."):
+                taken.append(each)
+            else:
+                note_unread(others, f"{each.name}/" if each.is_dir() else each.name)
+        if not taken or len(taken) > FILES_MAX:
+            raise runfolder.RunFolderError(f"{path}: {len(taken)} files in it; 1 to {FILES_MAX:,} can be imported")
+        files += taken
+        if others:
+            left_out[str(path)] = [runfolder.printable(name) for name in others]
+    return files, left_out

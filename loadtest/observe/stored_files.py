@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -30,8 +30,21 @@ class StoredFileError(Exception):
     """Nothing can be read of a file; the text is one line: what, where, what to do."""
 
 
-def stored_rows(path: Path) -> Iterator[Found]:
+class Wanted(NamedTuple):
+    """Words of the columns by which tables of a database are chosen: `needed` for a `what`, `better` where any has them."""
+
+    what: str
+    needed: frozenset[str]
+    better: frozenset[str]
+
+
+SNAPSHOTS = Wanted("node", frozenset(NODE_NAMES), frozenset(INSTANT_NAMES))
+
+
+def stored_rows(path: Path, wanted: Wanted = SNAPSHOTS) -> Iterator[Found]:
     """What stands in a file: JSON values, or a dict per row of a table."""
+    if path.exists() and not path.is_file():  # its beginning would be gone when it is read, or never come
+        raise StoredFileError(f"{path}: no regular file; store what it gives, and import that")
     try:
         with path.open("rb") as file:
             head = file.read(4_096)
@@ -40,7 +53,7 @@ def stored_rows(path: Path) -> Iterator[Found]:
     if head.startswith(b"PAR1"):
         return _parquet(path)
     if head.startswith(b"SQLite format 3\0"):
-        return _sqlite(path)
+        return _sqlite(path, wanted)
     if b"\0" in head:
         raise StoredFileError(f"{path}: neither JSON, CSV, Parquet nor SQLite; unpack it first if it is packed")
     looks = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
@@ -71,7 +84,10 @@ def _csv(file: TextIO) -> Iterator[Found]:
         if not header:
             header = [name.strip() for name in fields]
             words = [field_word(name) for name in header]
-            if not all(words) or len(set(words)) < len(words) or not all_text(header):
+            if not all_text(header):
+                yield Found("row 1", None, f"{NOT_TEXT}, in the names of the columns; nothing was read")
+                return
+            if not all(words) or len(set(words)) < len(words):
                 yield Found("row 1", None, "the names of the columns must differ and none be empty; nothing was read")
                 return
         elif not all_text(fields):
@@ -127,23 +143,28 @@ def _values(batch: pa.RecordBatch) -> list[Any]:
 def _value(row: pa.RecordBatch) -> Any:
     try:
         return row.to_pylist()[0]
+    except UnicodeDecodeError:
+        return NOT_TEXT
     except (pa.ArrowException, ValueError, OverflowError) as error:
         return f"cannot be read ({(str(error).splitlines() or [''])[0][:120]})"
 
 
-def _sqlite(path: Path) -> Iterator[Found]:
+def _sqlite(path: Path, wanted: Wanted) -> Iterator[Found]:
     where = "the file"
     try:
         # Never written to, also not by a clean-up of the journal: it may be a live one of somebody else.
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as base:
             base.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-            names = [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            chosen = [name for name in names if _is_history(base, name, NODE_WORDS, INSTANT_WORDS)]
-            chosen = chosen or [name for name in names if _is_history(base, name, NODE_WORDS)]  # with --observed-at
-            if not chosen:
-                there = ", ".join(names[:10]) or "none"
-                raise StoredFileError(f"{path}: no table has a column for the node; tables: {there}")
-            for name in names:
+            tables, bad = _tables(base)
+            for name in bad:
+                yield Found(f"table {name}", None, f"{NOT_TEXT}, in its name or a column's; the table was not read")
+            of_node = [name for name, words in tables.items() if words & wanted.needed]
+            # Without an instant in any of them --observed-at may tell it.
+            chosen = [name for name in of_node if tables[name] & wanted.better] or of_node
+            if not chosen and not bad:
+                there = ", ".join(list(tables)[:10]) or "none"
+                raise StoredFileError(f"{path}: no table has a column for the {wanted.what}; tables: {there}")
+            for name in tables:
                 if name not in chosen:
                     yield Found("", None, note=f"table {name}")
             for name in chosen:
@@ -158,9 +179,18 @@ def _sqlite(path: Path) -> Iterator[Found]:
         yield Found(where, None, f"SQLite cannot read it ({str(error)[:120]}); what follows was not read")
 
 
-def _is_history(base: sqlite3.Connection, table: str, *needed: frozenset[str]) -> bool:
-    words = {field_word(column[1]) for column in base.execute(f"PRAGMA table_info({_quoted(table)})")}
-    return all(words & each for each in needed)
+def _tables(base: sqlite3.Connection) -> tuple[dict[str, set[str]], list[str]]:
+    """(words of the columns by table, tables that Python cannot ask for), SQLite's own left out."""
+    tables, bad = {}, []
+    for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"):
+        columns = [name]
+        if all_text(columns):
+            columns += [column[1] for column in base.execute(f"PRAGMA table_info({_quoted(name)})")]
+        if all_text(columns):
+            tables[name] = {field_word(column) for column in columns[1:]}
+        else:
+            bad.append(name)
+    return tables, bad
 
 
 def _utc(value: Any) -> Any:
@@ -173,6 +203,3 @@ _CURRENT_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-NODE_WORDS, INSTANT_WORDS = frozenset(NODE_NAMES), frozenset(INSTANT_NAMES)

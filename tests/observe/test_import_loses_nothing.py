@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from imported import AT_S, SECOND, board_row, imported, rows_of, short, written
 
 from loadtest.jobs.import_snapshots import main
 from loadtest.observe import bill, importing
+from loadtest.observe.stored_files import StoredFileError
 from loadtest.records import NodeSnapshot
-from loadtest.runfolder import read_table, write_part
+from loadtest.runfolder import RunFolderError, read_table, write_part
 
 AT_NS = AT_S * SECOND
 
@@ -220,6 +222,29 @@ def test_one_bad_instant_of_a_parquet_file_costs_its_own_row(tmp_path: Path) -> 
     assert short(account, tmp_path)[0].startswith("x.parquet, row 2: cannot be read (")
 
 
+def test_names_that_are_not_utf_8_are_told(tmp_path: Path) -> None:
+    """A traceback once: Python cannot even ask for such a table. The tables beside it are read."""
+    path = database(tmp_path / "x.db", "miner, ping, time", ("0xA", 1, AT_S))
+    for name, old, told, stored in (
+        ("table.db", b"pets", "table ?ets: a text with bytes that are not UTF-8", 1),
+        ("column.db", b"ping", "table history: a text with bytes that are not UTF-8", 0),
+    ):
+        (tmp_path / name).write_bytes(path.read_bytes().replace(old, b"\xff" + old[1:]))
+        account = imported(tmp_path / f"run-{name}", tmp_path / name)
+        assert (account["stored"], account["mistaken"]) == (stored, 1) and told in account["mistakes"][0]
+    (tmp_path / "x.csv").write_bytes(b"miner,p\xefng\n0xA,1\n")
+    told = short(imported(tmp_path / "run", tmp_path / "x.csv", at_ns=AT_NS), tmp_path)[0]
+    assert told.startswith("x.csv, row 1: a text with bytes that are not UTF-8") and "names of the columns" in told
+
+
+def test_parquet_texts_that_are_not_utf_8_cost_their_own_row(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(b"".join(n.to_bytes(4, "little") for n in (0, 3, 6)))
+    nodes = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"0x\xff0xB")])
+    pq.write_table(pa.table({"node": nodes, "ping": [1, 2]}), tmp_path / "x.parquet")
+    account = imported(tmp_path / "run", tmp_path / "x.parquet", at_ns=AT_NS)
+    assert account["stored"] == 1 and "row 1: a text with bytes that are not UTF-8" in account["mistakes"][0]
+
+
 def test_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["0xA"]), pa.array(["0xB"]), pa.array([1])], names=["node", "Node", "ping"])
     pq.write_table(table, tmp_path / "x.parquet")
@@ -251,6 +276,32 @@ def test_a_table_without_a_time_takes_the_one_asked_for(tmp_path: Path) -> None:
     assert short(imported(tmp_path / "other", path), tmp_path) == [
         "x.db, history row 1: no time in it, nor in the file: give --observed-at"
     ]
+
+
+# Files.
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    """The first 4,096 bytes of a pipe were looked at and lost; without a writer it was waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoredFileError, match="no regular file; store what it gives, and import that"):
+        imported(tmp_path / "run", tmp_path / "pipe", at_ns=AT_NS)
+
+
+def test_what_else_lies_in_a_folder_is_named_and_one_without_files_keeps_no_other_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, files = tmp_path / "run", tmp_path / "files"
+    run.mkdir()
+    (files / "sub").mkdir(parents=True)
+    written(files / "bad\udcff\n.json", [board_row("0xA", colour=1)])
+    written(files / ".hidden", "")
+    assert main([str(run), str(files), "--observed-at", str(AT_S)]) == 0
+    out = capsys.readouterr().out
+    assert f"{files}: not read: .hidden, sub/\n" in out and f"{files}/bad??.json: not read: colour\n" in out
+    with pytest.raises(RunFolderError, match="0 files in it"):
+        main([str(run), str(files), str(files / "sub"), "--observed-at", str(AT_S + 900)])
+    assert len(rows_of(run)) == 1 and len([*run.glob("imports/*")]) == 1
 
 
 # Again.
@@ -323,15 +374,33 @@ def test_a_full_folder_keeps_what_it_took_and_its_account(
         path = written(tmp_path / f"{first}.json", lines[first:] if first else lines[:3])
         if not charges:
             path = written(path, rows(first, 6 if first else 3))
-        code = main([str(run), str(path), "--observed-at", str(AT_S), *(["--charges"] if charges else []), "--json"])
+        more = [str(path), str(path)] if first else []
+        code = main(
+            [str(run), str(path), *more, "--observed-at", str(AT_S), *(["--charges"] if charges else []), "--json"]
+        )
         out = capsys.readouterr()
         account = json.loads(out.out)
         assert account["stored"] == told and Path(account["account"]).exists()
         assert (code, "are the most of one folder" in out.err) == ((1, True) if first else (0, False))
+        assert ("from here on nothing was read, nor in the 2 files behind it" in out.err.lower()) == (first > 0)
     assert len(read_table(run, "charges" if charges else "snapshots")) == 5
 
 
 # Bills.
+
+
+def test_a_bill_may_be_a_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No table of it names a node. Tables that SQLite keeps for itself are not named."""
+    run, path = tmp_path / "run", tmp_path / "bill.db"
+    run.mkdir()
+    with sqlite3.connect(path) as base:
+        base.execute("CREATE TABLE charges (id INTEGER PRIMARY KEY AUTOINCREMENT, session_id, task_id, amount)")
+        base.execute("CREATE TABLE sessions (session)")
+        base.execute("INSERT INTO charges (session_id, task_id, amount) VALUES (1, 2, 5)")
+    base.close()
+    assert main([str(run), str(path), "--charges", "--json"]) == 0
+    account = json.loads(capsys.readouterr().out)
+    assert account["amount"] == "5" and account["columns_not_read"] == {str(path): ["table sessions"]}
 
 
 def test_a_bill_is_read_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
