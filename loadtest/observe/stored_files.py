@@ -31,7 +31,7 @@ class StoredFileError(Exception):
 
 
 class Wanted(NamedTuple):
-    """Words of the columns by which tables of a database are chosen: `needed` for a `what`, `better` where any has them."""
+    """By which columns tables of a database are chosen: words `needed` for a `what`, and `better` where any table has them."""
 
     what: str
     needed: frozenset[str]
