@@ -31,7 +31,7 @@ class StoredFileError(Exception):
 
 
 class Wanted(NamedTuple):
-    """By which columns tables of a database are chosen: words `needed` for a `what`, and `better` where any table has them."""
+    """By which columns tables are chosen: words `needed` for a `what`, and `better` where any table has them."""
 
     what: str
     needed: frozenset[str]
